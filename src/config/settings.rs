@@ -1,0 +1,268 @@
+//! Settings known to be usable: what the rest of the program reads.
+
+use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::model::{Selectors, ServiceName};
+
+/// Everything that one configuration says, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Data-plane threads; 0 means one for each core. Read at start only.
+    pub workers: usize,
+    /// Longest time that a drain waits for calls in flight. Default 30 s.
+    pub drain_timeout: Duration,
+    /// One line a call on stdout, or none.
+    pub access_log: AccessLog,
+    /// Whom this proxy speaks for.
+    pub node: Node,
+    /// Where applications connect. Read at start only.
+    pub listeners: Vec<Listener>,
+    /// Where operators and Prometheus connect. Read at start only.
+    pub admin: SocketPath,
+    /// Where endpoints are learned from, in the order of precedence.
+    pub sources: Vec<Source>,
+    /// Policy of a service that has none of its own.
+    pub defaults: Arc<Policy>,
+    /// Policies of single services.
+    pub services: HashMap<ServiceName, Arc<Policy>>,
+    /// Routes; the first that matches wins.
+    pub routes: Vec<Route>,
+}
+
+impl Settings {
+    /// Policy of `service`: its own, else the defaults.
+    pub fn policy(&self, service: &ServiceName) -> &Arc<Policy> {
+        self.services.get(service).unwrap_or(&self.defaults)
+    }
+}
+
+/// An address to listen on: TCP, or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SocketPath {
+    /// TCP; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A Unix domain socket, created at start and removed at the end.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for SocketPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One place where applications connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketPath,
+}
+
+/// Whom this proxy speaks for; sent upstream as `pillion-caller*`, where not empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Service that the application beside this proxy is.
+    pub service: String,
+    /// Instance; default the host name.
+    pub id: String,
+    /// Cluster.
+    pub cluster: String,
+    /// Failure domain.
+    pub zone: String,
+    /// Environment, such as `prod`.
+    pub env: String,
+}
+
+/// Form of the access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLog {
+    /// None.
+    #[default]
+    Off,
+    /// One JSON object a line.
+    Json,
+    /// `key=value` pairs.
+    Text,
+}
+
+/// A place where endpoints are learned from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Name in metrics, reports and selectors; unique.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: SourceKind,
+}
+
+/// The kinds of source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Records under a prefix of etcd.
+    Etcd(EtcdSource),
+    /// A TOML file of endpoints.
+    File(FileSource),
+}
+
+/// Records under a prefix of etcd.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdSource {
+    /// Client URLs of the members, at least one.
+    pub endpoints: Vec<String>,
+    /// Key prefix of the registry, such as `/microservices`; may be empty.
+    pub prefix: String,
+    /// Name of the record format, or `auto`.
+    pub format: String,
+    /// List a service at its first call, or the whole prefix at start.
+    pub mode: Mode,
+    /// What to do with a confirmed empty list.
+    pub empty: EmptyPolicy,
+    /// User name, empty for none.
+    pub username: String,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// Certificates of the authorities that signed the members', PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate, PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Key of the client certificate, PEM.
+    pub key_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for EtcdSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdSource")
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix)
+            .field("format", &self.format)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A TOML file of endpoints, read again when it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSource {
+    /// Where it is; relative to the configuration file's folder when that is known.
+    pub path: PathBuf,
+}
+
+/// When an etcd source learns of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// At its first call; dropped after ten idle minutes.
+    #[default]
+    Lazy,
+    /// The whole prefix at start.
+    Eager,
+}
+
+/// What a confirmed empty list means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmptyPolicy {
+    /// The service has no endpoint.
+    #[default]
+    Serve,
+    /// The last non-empty set stays.
+    Keep,
+}
+
+/// How calls of one service are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// Which endpoints may be chosen.
+    pub filter: Arc<Selectors>,
+    /// Where the connection comes from.
+    pub connection: Connection,
+    /// When an endpoint counts as connected.
+    pub ready: Ready,
+    /// Limit of TCP, TLS and `ready` together. Default 1 s.
+    pub connect_timeout: Duration,
+    /// Attempts in all, at least 1. Default 3.
+    pub attempts: u32,
+    /// Upper bound of a call, none for unlimited.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            balance: Balance::default(),
+            filter: Arc::default(),
+            connection: Connection::default(),
+            ready: Ready::default(),
+            connect_timeout: Duration::from_secs(1),
+            attempts: 3,
+            timeout: None,
+        }
+    }
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Balance {
+    /// By weight alone.
+    WeightedRandom,
+    /// In turn, by weight, evenly spread (smooth).
+    RoundRobin,
+    /// Two by weight, then the one with fewer calls in flight for its weight.
+    #[default]
+    P2c,
+}
+
+/// Where the connection of a call comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// One connection a call.
+    #[default]
+    Fresh,
+    /// One connection a call, connected ahead.
+    Warm,
+    /// Shared connections.
+    Pooled,
+}
+
+/// When an endpoint counts as connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ready {
+    /// Once its HTTP/2 SETTINGS arrived.
+    #[default]
+    Settings,
+    /// Once TCP (and TLS) is established.
+    Tcp,
+}
+
+/// A rule from authority and path to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Exact authority, or `*.suffix`.
+    pub authority: String,
+    /// Prefix of `:path`, if it matters.
+    pub path_prefix: Option<String>,
+    /// Where matching calls go.
+    pub service: ServiceName,
+    /// Replaces the service's filter.
+    pub filter: Option<Arc<Selectors>>,
+}
+
+impl Route {
+    /// Whether a call with this `:authority` and `:path` takes the route. Authorities compare
+    /// without regard to case (RFC 9110 section 4.2.3); `*.suffix` matches one or more labels.
+    pub fn matches(&self, authority: &str, path: &str) -> bool {
+        let authority_matches = match self.authority.strip_prefix('*') {
+            Some("") => true,
+            Some(suffix) => {
+                authority.len() > suffix.len()
+                    && authority.as_bytes()[authority.len() - suffix.len()..]
+                        .eq_ignore_ascii_case(suffix.as_bytes())
+            }
+            None => self.authority.eq_ignore_ascii_case(authority),
+        };
+        authority_matches
+            && self.path_prefix.as_ref().is_none_or(|prefix| path.starts_with(&**prefix))
+    }
+}

@@ -1,0 +1,167 @@
+//! One address of a service, as a registry describes it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use super::Address;
+
+/// What a registry format reads out of one value: an endpoint that no source has claimed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where to dial.
+    pub address: Address,
+    /// The instance's own name; the address where the format has none.
+    pub id: String,
+    /// Share of traffic relative to its siblings; 0 takes none. Default 100.
+    pub weight: u32,
+    /// Version of the software, free text; empty when unknown.
+    pub version: String,
+    /// Failure domain, free text; empty when unknown.
+    pub zone: String,
+    /// Everything else the record says of itself.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether the endpoint speaks TLS.
+    pub tls: bool,
+    /// Name of the format it was written in, such as `etcd-naming`.
+    pub format: &'static str,
+}
+
+impl Record {
+    /// Weight of a record that names none.
+    pub const DEFAULT_WEIGHT: u32 = 100;
+
+    /// A record of `format` that says nothing but its address.
+    pub fn new(address: Address, format: &'static str) -> Self {
+        Self {
+            id: address.as_str().to_owned(),
+            address,
+            weight: Self::DEFAULT_WEIGHT,
+            version: String::new(),
+            zone: String::new(),
+            metadata: BTreeMap::new(),
+            tls: false,
+            format,
+        }
+    }
+}
+
+/// One endpoint of a service. Immutable, but for the counters in [`Load`], which outlive changes of
+/// the record as long as the address stays in the service.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// What the registry says.
+    pub record: Record,
+    /// Name of the source that it was learned from.
+    pub source: Arc<str>,
+    /// Registry key, or the file's path and entry.
+    pub key: Arc<str>,
+    /// Live counters of this address in this service.
+    pub load: Arc<Load>,
+}
+
+/// Whether an endpoint may be picked, in the words of `GET /services/NAME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// May be picked.
+    Ready,
+    /// Metadata `state=forbidden`: picked only when pinned.
+    Forbidden,
+    /// Weight 0: picked only when pinned, or when every weight left is 0.
+    Drained,
+}
+
+impl State {
+    /// All states, in the order reports show them.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Forbidden, Self::Drained];
+
+    /// Lower-case name, as in metrics and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Forbidden => "forbidden",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl Endpoint {
+    /// State by its record alone.
+    pub fn state(&self) -> State {
+        if self.record.metadata.get("state").is_some_and(|state| state == "forbidden") {
+            State::Forbidden
+        } else if self.record.weight == 0 {
+            State::Drained
+        } else {
+            State::Ready
+        }
+    }
+
+    /// Value of a selector key: `version`, `zone`, `id`, `source`, `format`, else metadata.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let known = match key {
+            "version" => &self.record.version,
+            "zone" => &self.record.zone,
+            "id" => &self.record.id,
+            "source" => return Some(&self.source),
+            "format" => return Some(self.record.format),
+            _ => return self.record.metadata.get(key).map(String::as_str),
+        };
+        if known.is_empty() {
+            self.record.metadata.get(key).map(String::as_str)
+        } else {
+            Some(known)
+        }
+    }
+}
+
+/// Live counters of one address of one service, shared by all workers.
+#[derive(Debug, Default)]
+pub struct Load {
+    in_flight: AtomicU32,
+    picks: AtomicU64,
+    gone: AtomicBool,
+}
+
+impl Load {
+    /// Calls that hold this endpoint now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Times it was picked since it joined the service.
+    pub fn picks(&self) -> u64 {
+        self.picks.load(Relaxed)
+    }
+
+    /// Counts a pick, until the returned guard is dropped.
+    pub fn pick(self: &Arc<Self>) -> InFlight {
+        self.picks.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Whether the address has left the service: its pooled connections end with their last call.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// Says that the address has left the service. Discovery calls this once.
+    pub fn leave(&self) {
+        self.gone.store(true, Relaxed);
+    }
+}
+
+/// One call in flight on an endpoint; dropping it ends the count.
+#[derive(Debug)]
+pub struct InFlight(Arc<Load>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,76 @@
+//! A service as discovery and the workers share it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::{ServiceName, Snapshot};
+
+/// One service that some source knows: its name and the pointer to its newest [`Snapshot`].
+///
+/// Discovery stores snapshots, workers load them: one atomic load a call, no lock.
+pub struct Service {
+    name: ServiceName,
+    snapshot: ArcSwap<Snapshot>,
+    calls: AtomicU64,
+    retired: AtomicBool,
+}
+
+impl Service {
+    /// A service with its first snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            name: snapshot.service.clone(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            calls: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// The service's name.
+    pub const fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Replaces the snapshot; the next pick uses it. Only discovery calls this.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
+    }
+
+    /// Counts a call, so that discovery can tell an idle service.
+    pub fn touch(&self) {
+        self.calls.fetch_add(1, Relaxed);
+    }
+
+    /// Calls counted so far. A count that stands still for ten minutes means idle.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Relaxed)
+    }
+
+    /// Whether discovery has dropped it: a worker that still holds it asks discovery again.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
+    /// Says that discovery no longer keeps the snapshot up to date.
+    pub fn retire(&self) {
+        self.retired.store(true, Relaxed);
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("name", &self.name).finish_non_exhaustive()
+    }
+}

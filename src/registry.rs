@@ -1,0 +1,1 @@
+//! The registry: etcd, and what frameworks write into it.
