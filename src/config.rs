@@ -1,11 +1,32 @@
 //! Configuration: the file as it is written, and the settings known to be usable.
 //!
 //! Two types on purpose: [`Settings`] holds no value that could be wrong, so that no other module
-//! checks one again.
+//! checks one again. [`load`] makes them at start and at every reload; [`effective`] writes them
+//! back.
 
+mod check;
+mod default_file;
+mod effective;
+mod etcd_url;
+mod load;
+mod nearest;
+mod problem;
+mod raw;
+mod read;
+mod render;
 mod settings;
+mod table;
+mod text;
+mod value;
 
+pub use default_file::default_file;
+pub use effective::{effective, effective_json};
+pub use etcd_url::{EtcdUrl, EtcdUrlError};
+pub use load::{Loaded, Overrides, load};
+pub use problem::{ConfigErrors, Problem};
 pub use settings::{
     AccessLog, Balance, Connection, EmptyPolicy, EtcdSource, FileSource, Listener, Mode, Node,
-    Policy, Ready, Route, Settings, SocketPath, Source, SourceKind,
+    Policy, Ready, Route, Settings, SocketPath, SocketPathError, Source, SourceKind,
 };
+pub use table::{KeyDef, Shape, TableDef};
+pub use text::FORMATS;

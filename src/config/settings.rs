@@ -1,11 +1,20 @@
 //! Settings known to be usable: what the rest of the program reads.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::model::{Selectors, ServiceName};
 
-/// Everything that one configuration says, checked.
-#[derive(Clone, Debug)]
+/// Everything that one configuration says, checked. The default is what an empty file says, but
+/// for [`Node::id`], which loading sets to the host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Data-plane threads; 0 means one for each core. Read at start only.
     pub workers: usize,
@@ -36,6 +45,27 @@ impl Settings {
     }
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        let loopback = |port| SocketPath::Tcp((Ipv4Addr::LOCALHOST, port).into());
+        Self {
+            workers: 0,
+            drain_timeout: Duration::from_secs(30),
+            access_log: AccessLog::default(),
+            node: Node::default(),
+            listeners: vec![Listener { address: loopback(4140) }],
+            admin: loopback(4191),
+            sources: vec![Source {
+                name: Source::DEFAULT_NAME.into(),
+                kind: SourceKind::Etcd(EtcdSource::default()),
+            }],
+            defaults: Arc::default(),
+            services: HashMap::new(),
+            routes: Vec::new(),
+        }
+    }
+}
+
 /// An address to listen on: TCP, or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SocketPath {
@@ -51,6 +81,31 @@ impl fmt::Display for SocketPath {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// A text that is not an address to listen on. A host name is none: it may stand for several.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address to listen on; allowed: {allowed}", allowed = SocketPath::ALLOWED)]
+pub struct SocketPathError(String);
+
+impl SocketPath {
+    /// Which texts are addresses to listen on. 107 bytes is what a socket address can hold.
+    pub const ALLOWED: &str =
+        "IP:port, such as \"127.0.0.1:4140\", or \"unix:/path\" (absolute, at most 107 bytes)";
+}
+
+impl FromStr for SocketPath {
+    type Err = SocketPathError;
+
+    fn from_str(text: &str) -> Result<Self, SocketPathError> {
+        let parsed = match text.strip_prefix("unix:") {
+            Some(path) => {
+                (path.starts_with('/') && path.len() <= 107).then(|| Self::Unix(path.into()))
+            }
+            None => text.parse().ok().map(Self::Tcp),
+        };
+        parsed.ok_or_else(|| SocketPathError(text.to_owned()))
     }
 }
 
@@ -97,6 +152,13 @@ pub struct Source {
     pub kind: SourceKind,
 }
 
+impl Source {
+    /// Name of a source that is given none; of a file source, [`Source::DEFAULT_FILE_NAME`].
+    pub const DEFAULT_NAME: &str = "main";
+    /// Name of a file source that is given none.
+    pub const DEFAULT_FILE_NAME: &str = "file";
+}
+
 /// The kinds of source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceKind {
@@ -131,6 +193,23 @@ pub struct EtcdSource {
     pub key_file: Option<PathBuf>,
 }
 
+impl Default for EtcdSource {
+    fn default() -> Self {
+        Self {
+            endpoints: vec!["http://127.0.0.1:2379".to_owned()],
+            prefix: String::new(),
+            format: "auto".to_owned(),
+            mode: Mode::default(),
+            empty: EmptyPolicy::default(),
+            username: String::new(),
+            password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        }
+    }
+}
+
 impl fmt::Debug for EtcdSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdSource")
@@ -145,7 +224,7 @@ impl fmt::Debug for EtcdSource {
 /// A TOML file of endpoints, read again when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSource {
-    /// Where it is; relative to the configuration file's folder when that is known.
+    /// Where it is; absolute, since what the file says starts at the file's own folder.
     pub path: PathBuf,
 }
 

@@ -1,0 +1,31 @@
+//! Endpoints by id and by address, for calls that name one.
+
+use std::{collections::HashMap, sync::Arc};
+
+use smallvec::SmallVec;
+
+use crate::model::{Endpoint, Snapshot};
+
+/// An index over one snapshot: a pin reaches registered endpoints only, whatever their state.
+#[derive(Debug)]
+pub struct Pins(HashMap<String, SmallVec<[Arc<Endpoint>; 1]>>);
+
+impl Pins {
+    /// Indexes every endpoint under its id and its address.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let mut index = HashMap::<String, SmallVec<[Arc<Endpoint>; 1]>>::new();
+        for endpoint in &snapshot.endpoints {
+            let address = endpoint.record.address.as_str();
+            index.entry(address.to_owned()).or_default().push(Arc::clone(endpoint));
+            if endpoint.record.id != address {
+                index.entry(endpoint.record.id.clone()).or_default().push(Arc::clone(endpoint));
+            }
+        }
+        Self(index)
+    }
+
+    /// The endpoints that `pin` names: usually one; several where an id is used twice.
+    pub fn find(&self, pin: &str) -> &[Arc<Endpoint>] {
+        self.0.get(pin).map_or(&[], |found| found)
+    }
+}

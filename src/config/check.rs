@@ -1,0 +1,259 @@
+//! From the file as written to settings known to be usable.
+//!
+//! Here is what one value alone cannot tell: what is missing, what contradicts what, and what is
+//! inherited. [`super::load`] calls it with a file whose single values are read; values that were
+//! wrong have been noted already and count as absent.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use toml::Spanned;
+
+use super::{
+    problem::Problems,
+    raw::{RawFile, RawNode, RawPolicy, RawRoute, RawSource},
+    settings::{
+        EtcdSource, FileSource, Listener, Node, Policy, Route, Settings, SocketPath, Source,
+        SourceKind,
+    },
+    table::Key,
+    text::Kind,
+    value::Text,
+};
+
+/// Settings of `raw`, noting what is wrong. Relative paths start at `folder`.
+pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Settings {
+    let default = Settings::default();
+    let listeners = listeners(raw, problems).unwrap_or(default.listeners);
+    let admin = admin(raw, &listeners, problems);
+    let defaults = match raw.defaults.get() {
+        Some(raw) => Arc::new(policy(raw, &default.defaults)),
+        None => default.defaults,
+    };
+    let services = raw.service.get().into_iter().flatten();
+    let routes = raw.route.get().into_iter().flatten();
+    Settings {
+        workers: raw.workers.get().map_or(default.workers, |count| count.0 as usize),
+        drain_timeout: raw.drain_timeout.get().copied().unwrap_or(default.drain_timeout),
+        access_log: raw.access_log.get().copied().unwrap_or(default.access_log),
+        node: raw.node.get().map_or(default.node, node),
+        listeners,
+        admin,
+        sources: sources(&raw.source, folder, problems).unwrap_or(default.sources),
+        services: services
+            .map(|(name, raw)| (name.clone(), Arc::new(policy(raw, &defaults))))
+            .collect(),
+        routes: routes.filter_map(|raw| route(raw, problems)).collect(),
+        defaults,
+    }
+}
+
+fn node(raw: &RawNode) -> Node {
+    Node {
+        service: raw.service.text(),
+        id: raw.id.text(),
+        cluster: raw.cluster.text(),
+        zone: raw.zone.text(),
+        env: raw.env.text(),
+    }
+}
+
+/// The policy of `raw`, where it says nothing that of `base`.
+fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
+    let timeout = raw.timeout.get().map(|timeout| Some(*timeout).filter(|t| !t.is_zero()));
+    Policy {
+        balance: raw.balance.get().copied().unwrap_or(base.balance),
+        filter: raw.filter.get().unwrap_or(&base.filter).clone(),
+        connection: raw.connection.get().copied().unwrap_or(base.connection),
+        ready: raw.ready.get().copied().unwrap_or(base.ready),
+        connect_timeout: raw.connect_timeout.get().map_or(base.connect_timeout, |limit| limit.0),
+        attempts: raw.attempts.get().map_or(base.attempts, |count| count.0),
+        timeout: timeout.unwrap_or(base.timeout),
+    }
+}
+
+/// None where the file has no listener at all.
+fn listeners(raw: &RawFile, problems: &mut Problems) -> Option<Vec<Listener>> {
+    let tables = raw.listener.get()?;
+    if tables.is_empty() {
+        note(&raw.listener, "listener: at least one is needed", problems);
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for table in tables {
+        let key = &table.get_ref().address;
+        let Some(address) = key.get() else {
+            if key.is_absent() {
+                problems.note(table.span(), "listener: `address` is missing");
+            }
+            continue;
+        };
+        if is_fixed(address) && listeners.iter().any(|other| other.address == *address) {
+            note(key, format!("listener.address: {address} is given twice"), problems);
+        }
+        listeners.push(Listener { address: address.clone() });
+    }
+    Some(listeners)
+}
+
+fn admin(raw: &RawFile, listeners: &[Listener], problems: &mut Problems) -> SocketPath {
+    let key = raw.admin.get().map(|admin| &admin.address);
+    let address = key.and_then(Key::get).cloned().unwrap_or_else(|| Settings::default().admin);
+    if is_fixed(&address) && listeners.iter().any(|listener| listener.address == address) {
+        let span = key.and_then(Key::span).or_else(|| raw.listener.span()).unwrap_or_default();
+        problems.note(span, format!("admin.address: {address} is the address of a listener"));
+    }
+    address
+}
+
+/// Whether the system does not choose the port: two listeners on port 0 do not collide.
+fn is_fixed(address: &SocketPath) -> bool {
+    !matches!(address, SocketPath::Tcp(address) if address.port() == 0)
+}
+
+/// None where the file has no source at all.
+fn sources(
+    key: &Key<Vec<Spanned<RawSource>>>,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Vec<Source>> {
+    let tables = key.get()?;
+    if tables.is_empty() {
+        note(key, "source: at least one is needed", problems);
+    }
+    let mut sources: Vec<Source> = Vec::new();
+    for table in tables {
+        let source = source(table, folder, problems);
+        if sources.iter().any(|other| other.name == source.name) {
+            let span = table.get_ref().name.span().unwrap_or_else(|| table.span());
+            let name = &source.name;
+            let message = format!("source.name: {name:?} is taken; allowed: any other name");
+            problems.note(span, message);
+        }
+        sources.push(source);
+    }
+    Some(sources)
+}
+
+fn source(table: &Spanned<RawSource>, folder: &Path, problems: &mut Problems) -> Source {
+    let raw = table.get_ref();
+    let (default_name, kind) = match raw.kind.get().copied().unwrap_or_default() {
+        Kind::Etcd => {
+            refuse(&[("path", raw.path.span())], Kind::Etcd, problems);
+            (Source::DEFAULT_NAME, SourceKind::Etcd(etcd(raw, folder, problems)))
+        }
+        Kind::File => {
+            let of_etcd = [
+                ("endpoints", raw.endpoints.span()),
+                ("prefix", raw.prefix.span()),
+                ("format", raw.format.span()),
+                ("mode", raw.mode.span()),
+                ("empty", raw.empty.span()),
+                ("username", raw.username.span()),
+                ("password_file", raw.password_file.span()),
+                ("ca_file", raw.ca_file.span()),
+                ("cert_file", raw.cert_file.span()),
+                ("key_file", raw.key_file.span()),
+            ];
+            refuse(&of_etcd, Kind::File, problems);
+            let path = path(&raw.path, folder);
+            if path.is_none() && !matches!(raw.path, Key::Wrong) {
+                problems.note(table.span(), "source: `path` is missing, which names the file");
+            }
+            let path = path.unwrap_or_default();
+            (Source::DEFAULT_FILE_NAME, SourceKind::File(FileSource { path }))
+        }
+    };
+    let name = raw.name.get().map_or(default_name, |name| name.as_ref());
+    Source { name: name.into(), kind }
+}
+
+type Span = std::ops::Range<usize>;
+
+/// Notes the keys that a source of `kind` does not have.
+fn refuse(keys: &[(&str, Option<Span>)], kind: Kind, problems: &mut Problems) {
+    let (kind, allowed) = match kind {
+        Kind::Etcd => ("etcd", "every key but path"),
+        Kind::File => ("file", "name, kind and path"),
+    };
+    for (name, span) in keys {
+        if let Some(span) = span {
+            let message =
+                format!("source.{name}: a source of kind {kind:?} has none; allowed: {allowed}");
+            problems.note(span.clone(), message);
+        }
+    }
+}
+
+fn etcd(raw: &RawSource, folder: &Path, problems: &mut Problems) -> EtcdSource {
+    let default = EtcdSource::default();
+    let endpoints = raw
+        .endpoints
+        .get()
+        .map_or(default.endpoints, |urls| urls.iter().map(|url| url.as_str().to_owned()).collect());
+    if endpoints.is_empty() {
+        note(&raw.endpoints, "source.endpoints: at least one is needed", problems);
+    }
+    need_each_other(("username", &raw.username), ("password_file", &raw.password_file), problems);
+    need_each_other(("cert_file", &raw.cert_file), ("key_file", &raw.key_file), problems);
+    EtcdSource {
+        endpoints,
+        prefix: raw.prefix.text(),
+        format: raw.format.get().map_or(default.format, |format| format.0.clone()),
+        mode: raw.mode.get().copied().unwrap_or(default.mode),
+        empty: raw.empty.get().copied().unwrap_or(default.empty),
+        username: raw.username.text(),
+        password_file: path(&raw.password_file, folder),
+        ca_file: path(&raw.ca_file, folder),
+        cert_file: path(&raw.cert_file, folder),
+        key_file: path(&raw.key_file, folder),
+    }
+}
+
+/// Notes that of two keys that need each other only one says something.
+fn need_each_other<A: Text, B: Text>(
+    (name_a, a): (&str, &Key<A>),
+    (name_b, b): (&str, &Key<B>),
+    problems: &mut Problems,
+) {
+    match (says_something(a), says_something(b)) {
+        (true, false) => note(a, format!("source.{name_a}: needs `{name_b}` beside it"), problems),
+        (false, true) => note(b, format!("source.{name_b}: needs `{name_a}` beside it"), problems),
+        _ => {}
+    }
+}
+
+fn says_something<T: Text>(key: &Key<T>) -> bool {
+    key.get().is_some_and(|value| !value.to_text().is_empty())
+}
+
+/// The path of `key` from `folder` on; none where it is absent or empty.
+fn path(key: &Key<PathBuf>, folder: &Path) -> Option<PathBuf> {
+    key.get().filter(|path| !path.as_os_str().is_empty()).map(|path| folder.join(path))
+}
+
+fn route(table: &Spanned<RawRoute>, problems: &mut Problems) -> Option<Route> {
+    let raw = table.get_ref();
+    if raw.authority.is_absent() && raw.path_prefix.is_absent() {
+        let message = "route: would take every call; write `authority` or `path_prefix`, or \
+                       authority = \"*\" if that is meant";
+        problems.note(table.span(), message);
+    }
+    if raw.service.is_absent() {
+        problems.note(table.span(), "route: `service` is missing");
+    }
+    Some(Route {
+        authority: raw.authority.get().map_or("*", |pattern| pattern.as_ref()).to_owned(),
+        path_prefix: raw.path_prefix.get().map(|prefix| prefix.as_ref().to_owned()),
+        service: raw.service.get()?.clone(),
+        filter: raw.filter.get().cloned(),
+    })
+}
+
+/// Notes a mistake where the value of `key` stands.
+fn note<T>(key: &Key<T>, message: impl Into<String>, problems: &mut Problems) {
+    if let Some(span) = key.span() {
+        problems.note(span, message);
+    }
+}

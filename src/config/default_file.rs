@@ -1,0 +1,72 @@
+//! The commented default file: `config/pillion.toml`, as `pillion config --default` prints it.
+
+use super::{
+    problem::Problems, raw::RawFile, read::read, render::render_documented, settings::Settings,
+};
+
+/// Tables that the default configuration has none of.
+const EXAMPLES: &str = r#"
+[[source]]
+name = "static"
+kind = "file"
+path = "services.toml"
+
+[service."orders"]
+connection = "pooled"
+timeout = "2s"
+
+[[route]]
+authority = "orders.internal:8443"
+path_prefix = "/orders.v1."
+service = "orders"
+filter = "version=v2"
+"#;
+
+/// Every key with its documentation and its default, and examples of the tables that there may be
+/// more of, commented out. Loading it gives the default settings.
+pub fn default_file() -> String {
+    let examples = read(EXAMPLES, &mut Problems::default()).unwrap_or_default();
+    render_documented(&RawFile::from(&Settings::default()), &examples)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Shape, read::parse};
+
+    #[test]
+    fn the_default_file_loads_to_the_default_settings() {
+        assert_eq!(parse(&default_file(), Path::new("/")), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn the_empty_file_loads_to_the_default_settings() {
+        assert_eq!(parse("", Path::new("/")), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn the_examples_of_the_default_file_can_be_written_as_they_are() {
+        let uncomment = |line: &str| match line.strip_prefix('#') {
+            Some(code) if !code.is_empty() && !code.starts_with(' ') => format!("{code}\n"),
+            _ => format!("{line}\n"),
+        };
+        let text: String = default_file().lines().map(uncomment).collect();
+        let settings = parse(&text, Path::new("/")).unwrap();
+        assert_eq!((settings.sources.len(), settings.services.len()), (2, 1));
+        assert_eq!(settings.routes.len(), 1);
+    }
+
+    #[test]
+    fn the_default_file_has_every_key_with_its_documentation() {
+        let text = default_file();
+        RawFile::definition().walk(&mut |header, table| {
+            for key in table.keys.iter().filter(|key| matches!(key.shape, Shape::Value(_))) {
+                let about: String = key.about.lines().map(|line| format!("# {line}\n")).collect();
+                let written = |mark| text.matches(&format!("{about}{mark}{} = ", key.name)).count();
+                assert!(written("") + written("#") > 0, "{header} {}", key.name);
+            }
+        });
+    }
+}

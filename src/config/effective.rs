@@ -1,0 +1,197 @@
+//! The effective configuration: settings written back as the file that would say the same.
+//!
+//! `pillion config` prints it, `GET /config` answers it. It holds no secret, because no key of the
+//! file does: passwords and keys are in files of their own, which are only named.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::{
+    etcd_url::EtcdUrl,
+    raw::{RawAdmin, RawFile, RawListener, RawNode, RawPolicy, RawRoute, RawSource},
+    render::render,
+    settings::{EtcdSource, Node, Policy, Route, Settings, Source, SourceKind},
+    text::{
+        AuthorityPattern, Format, HeaderText, Kind, PathPrefix, PlainText, Positive, SourceName,
+    },
+    value::{Count, Value},
+};
+
+/// `settings` as a file. Loading the text gives equal settings.
+pub fn effective(settings: &Settings) -> String {
+    render(&RawFile::from(settings))
+}
+
+/// `settings` as JSON, of the shape and spelling of the file.
+pub fn effective_json(settings: &Settings) -> serde_json::Value {
+    serde_json::to_value(RawFile::from(settings).write())
+        .expect("tables, arrays, strings and whole numbers have a form in JSON")
+}
+
+impl From<&Settings> for RawFile {
+    fn from(settings: &Settings) -> Self {
+        let services = settings.services.iter();
+        let services = services.map(|(name, policy)| (name.clone(), RawPolicy::from(&**policy)));
+        let listener =
+            |listener: &super::Listener| RawListener { address: listener.address.clone().into() };
+        Self {
+            workers: Count(u32::try_from(settings.workers).unwrap_or(u32::MAX)).into(),
+            drain_timeout: settings.drain_timeout.into(),
+            access_log: settings.access_log.into(),
+            node: RawNode::from(&settings.node).into(),
+            listener: each(&settings.listeners, listener).into(),
+            admin: RawAdmin { address: settings.admin.clone().into() }.into(),
+            source: each(&settings.sources, RawSource::from).into(),
+            defaults: RawPolicy::from(&*settings.defaults).into(),
+            service: services.collect::<std::collections::BTreeMap<_, _>>().into(),
+            route: each(&settings.routes, RawRoute::from).into(),
+        }
+    }
+}
+
+/// One table for each element; there is no file that they have a place in.
+fn each<'a, T, R>(elements: &'a [T], raw: impl Fn(&'a T) -> R) -> Vec<Spanned<R>> {
+    elements.iter().map(|element| Spanned::new(0..0, raw(element))).collect()
+}
+
+impl From<&Node> for RawNode {
+    fn from(Node { service, id, cluster, zone, env }: &Node) -> Self {
+        let text = |text: &String| HeaderText(text.clone()).into();
+        Self {
+            service: text(service),
+            id: text(id),
+            cluster: text(cluster),
+            zone: text(zone),
+            env: text(env),
+        }
+    }
+}
+
+impl From<&Source> for RawSource {
+    fn from(source: &Source) -> Self {
+        let name = SourceName(source.name.to_string()).into();
+        match &source.kind {
+            SourceKind::Etcd(etcd) => Self { name, kind: Kind::Etcd.into(), ..etcd.into() },
+            SourceKind::File(file) => Self {
+                name,
+                kind: Kind::File.into(),
+                path: file.path.clone().into(),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+impl From<&EtcdSource> for RawSource {
+    fn from(etcd: &EtcdSource) -> Self {
+        let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default().into();
+        let endpoints = etcd.endpoints.iter().map(|url| EtcdUrl(url.clone()));
+        Self {
+            endpoints: endpoints.collect::<Vec<_>>().into(),
+            prefix: PlainText(etcd.prefix.clone()).into(),
+            format: Format(etcd.format.clone()).into(),
+            mode: etcd.mode.into(),
+            empty: etcd.empty.into(),
+            username: PlainText(etcd.username.clone()).into(),
+            password_file: path(&etcd.password_file),
+            ca_file: path(&etcd.ca_file),
+            cert_file: path(&etcd.cert_file),
+            key_file: path(&etcd.key_file),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Policy> for RawPolicy {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            balance: policy.balance.into(),
+            filter: policy.filter.clone().into(),
+            connection: policy.connection.into(),
+            ready: policy.ready.into(),
+            connect_timeout: Positive(policy.connect_timeout).into(),
+            attempts: Count(policy.attempts).into(),
+            timeout: policy.timeout.unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<&Route> for RawRoute {
+    fn from(route: &Route) -> Self {
+        let path_prefix = route.path_prefix.clone().map(PathPrefix);
+        Self {
+            authority: AuthorityPattern(route.authority.clone()).into(),
+            path_prefix: path_prefix.map_or_else(Default::default, Into::into),
+            service: route.service.clone().into(),
+            filter: route.filter.clone().map_or_else(Default::default, Into::into),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::read::parse;
+
+    #[test]
+    fn the_effective_text_loads_to_equal_settings() {
+        let text = r#"
+            workers = 2
+            drain_timeout = "1m 30s"
+            access_log = "json"
+            node = { service = "shop", id = "shop-1", cluster = "c", zone = "z", env = "prod" }
+            listener = [{ address = "127.0.0.1:0" }, { address = "unix:/run/pillion.sock" }]
+            admin.address = "[::1]:0"
+            [[source]]
+            name = "a"
+            endpoints = ["https://a:2379", "https://b:2379"]
+            prefix = "/micro\"services"
+            format = "koala"
+            mode = "eager"
+            empty = "keep"
+            username = "root"
+            password_file = "password"
+            ca_file = "/etc/ca.pem"
+            cert_file = "cert.pem"
+            key_file = "key.pem"
+            [[source]]
+            kind = "file"
+            path = "services.toml"
+            [defaults]
+            balance = "round_robin"
+            filter = "version=v2;version=v1;"
+            timeout = "2s"
+            [service."it's~an.order"]
+            connection = "pooled"
+            timeout = "0s"
+            filter = ""
+            [service.warm]
+            connection = "warm"
+            ready = "tcp"
+            connect_timeout = "1ms"
+            attempts = 1
+            [[route]]
+            authority = "*.internal"
+            path_prefix = "/orders.v1."
+            service = "orders"
+            filter = ""
+            [[route]]
+            authority = "*"
+            service = "rest"
+        "#;
+        let settings = parse(text, Path::new("/etc/pillion")).unwrap();
+        let written = effective(&settings);
+        assert_eq!(parse(&written, Path::new("/elsewhere")), Ok(settings), "{written}");
+    }
+
+    #[test]
+    fn the_json_has_the_shape_of_the_file() {
+        let json = effective_json(&Settings::default());
+        assert_eq!(json["listener"][0]["address"], "127.0.0.1:4140");
+        assert_eq!(json["defaults"]["attempts"], 3);
+        assert_eq!(json["service"], serde_json::json!({}));
+    }
+}

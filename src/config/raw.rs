@@ -1,0 +1,165 @@
+//! The file as it is written: its tables, their keys and what each is for.
+//!
+//! The one definition of the configuration. The doc comment of a key is what users read in
+//! `config/pillion.toml` and `docs/configuration.md`; its type says what may stand there. To add a
+//! key: write it here, check it in [`super::check`], and say in [`super::effective`] how settings
+//! are written back. Defaults are those of [`super::Settings`].
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use toml::Spanned;
+
+use super::{
+    etcd_url::EtcdUrl,
+    settings::{AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath},
+    table::table,
+    text::{
+        AuthorityPattern, Format, HeaderText, Kind, PathPrefix, PlainText, Positive, SourceName,
+    },
+    value::Count,
+};
+use crate::model::{Selectors, ServiceName};
+
+table! {
+    /// Configuration of pillion, a per-host proxy for gRPC services registered in etcd.
+    ///
+    /// Every key is here with its default, so the empty file means the same. Durations are strings
+    /// such as "250ms", "30s" and "5m". `pillion check -c FILE` says what is wrong with a file, and
+    /// `pillion config -c FILE` what it comes to; flags and PILLION_* variables win over it. SIGHUP,
+    /// or a change of the file, reloads it; a file with a mistake changes nothing.
+    struct RawFile {
+        /// Data-plane threads; 0 means one for each core. Read at start only.
+        workers: Count<0, 1024>,
+        /// Longest time that a stop waits for calls in flight.
+        drain_timeout: Duration,
+        /// One line for each call on stdout: none, a JSON object, or key=value pairs.
+        access_log: AccessLog,
+        /// Whom this proxy speaks for.
+        node: RawNode,
+        /// Where applications connect.
+        listener: Vec<Spanned<RawListener>>,
+        /// Where operators and Prometheus connect.
+        admin: RawAdmin,
+        /// Where endpoints are learned from.
+        source: Vec<Spanned<RawSource>>,
+        /// How calls of every service are made.
+        defaults: RawPolicy,
+        /// Services that differ from [defaults].
+        service: BTreeMap<ServiceName, RawPolicy>,
+        /// Rules from authority and path to a service.
+        route: Vec<Spanned<RawRoute>>,
+    }
+}
+
+table! {
+    /// Whom this proxy speaks for. What is not empty is sent upstream: `service` as pillion-caller,
+    /// `cluster`, `zone` and `env` as pillion-caller-cluster, -zone and -env.
+    struct RawNode {
+        /// Service that the application beside this proxy is.
+        service: HeaderText,
+        /// Name of this instance. Empty: the host name.
+        id: HeaderText,
+        /// Cluster that it belongs to.
+        cluster: HeaderText,
+        /// Failure domain that it runs in.
+        zone: HeaderText,
+        /// Environment, such as "prod".
+        env: HeaderText,
+    }
+}
+
+table! {
+    /// Where applications connect; one table for each address. Read at start only.
+    struct RawListener {
+        /// Address to listen on. Port 0 lets the system choose.
+        address: SocketPath,
+    }
+}
+
+table! {
+    /// Where operators and Prometheus connect: /metrics, /ready, /services and the rest. It has no
+    /// authentication, so keep it on a loopback address or a Unix socket. Read at start only.
+    struct RawAdmin {
+        /// Address to listen on. Port 0 lets the system choose.
+        address: SocketPath,
+    }
+}
+
+table! {
+    /// Where endpoints are learned from; one table for each place. Endpoints of one service are
+    /// merged by address; for an address that several sources know, the first source wins.
+    struct RawSource {
+        /// Name in metrics, reports and selectors; unique. Default "main", of a file "file".
+        name: SourceName,
+        /// "etcd": records under a prefix of etcd. "file": a TOML file.
+        kind: Kind,
+        /// Client URLs of the etcd members, at least one.
+        endpoints: Vec<EtcdUrl>,
+        /// Start of the registry's keys, such as "/microservices".
+        prefix: PlainText,
+        /// How frameworks wrote the records. "auto" tells it from each record.
+        format: Format,
+        /// "lazy": a service is listed and watched from its first call on, and dropped when idle.
+        /// "eager": the whole prefix, from start on.
+        mode: Mode,
+        /// What a list that etcd confirms to be empty means. "serve": the service has no endpoint.
+        /// "keep": the last endpoints stay.
+        empty: EmptyPolicy,
+        /// User name towards etcd; empty for none. Needs `password_file`.
+        username: PlainText,
+        /// File that holds the password of `username`.
+        password_file: PathBuf,
+        /// Certificates (PEM) of the authorities that sign for the members, for https endpoints.
+        ca_file: PathBuf,
+        /// Client certificate (PEM); empty for none. Needs `key_file`.
+        cert_file: PathBuf,
+        /// Key (PEM) of `cert_file`.
+        key_file: PathBuf,
+        /// File of [[endpoint]] tables with service, address, weight, id, version, zone and
+        /// metadata. It is read again when it changes.
+        path: PathBuf,
+    }
+}
+
+table! {
+    /// How calls are made: [defaults] for every service, [service."NAME"] for one. A key that a
+    /// service does not have is taken from [defaults].
+    struct RawPolicy {
+        /// How an endpoint is chosen. "weighted_random": by weight alone. "round_robin": in turn,
+        /// by weight, evenly spread. "p2c": two by weight, then the one with fewer calls in flight
+        /// for its weight.
+        balance: Balance,
+        /// Endpoints that may be chosen; empty for all.
+        filter: Arc<Selectors>,
+        /// Where the connection of a call comes from. "fresh": one connection for each call.
+        /// "warm": the same, connected ahead. "pooled": shared connections.
+        connection: Connection,
+        /// When an endpoint counts as connected. "settings": once its HTTP/2 SETTINGS arrived.
+        /// "tcp": once TCP is established.
+        ready: Ready,
+        /// Longest time that one attempt may take to connect: TCP and `ready` together.
+        connect_timeout: Positive,
+        /// Attempts of one call at most, the first one included; each on an endpoint that this call
+        /// has not tried yet.
+        attempts: Count<1, 1000>,
+        /// Longest time that a call may take; "0s" for no limit. A shorter grpc-timeout of the
+        /// caller wins.
+        timeout: Duration,
+    }
+}
+
+table! {
+    /// Rules from authority and path to a service; the first that matches wins. Where none does, the
+    /// authority, less its port, names the service.
+    struct RawRoute {
+        /// Authority that the rule is for: exact, "*.suffix" for all names below it, or "*" for
+        /// any. Case does not matter. Default "*".
+        authority: AuthorityPattern,
+        /// Start of the path that the rule is for. Default: any.
+        path_prefix: PathPrefix,
+        /// Service that the calls go to. Required.
+        service: ServiceName,
+        /// Endpoints that may be chosen, instead of the service's `filter`.
+        filter: Arc<Selectors>,
+    }
+}

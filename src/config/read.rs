@@ -1,0 +1,225 @@
+//! Reads a file: text to tables to settings, with the place of every mistake.
+
+use std::{fs, path::Path, str::Utf8Error};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    check,
+    problem::{ConfigErrors, Problem, Problems},
+    raw::RawFile,
+    settings::Settings,
+    value::{Scope, Value},
+};
+
+/// Settings of the file at `path`, with [`super::Node::id`] as it is written.
+///
+/// # Errors
+/// [`ConfigErrors::Unreadable`], or [`ConfigErrors::Wrong`] with every mistake.
+pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigErrors> {
+    let unreadable = |source| ConfigErrors::Unreadable { path: path.to_owned(), source };
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let folder = absolute.parent().unwrap_or(&absolute);
+    let wrong = |problems| ConfigErrors::Wrong { path: path.to_owned(), problems };
+    let text = str::from_utf8(&bytes).map_err(|error| wrong(vec![not_text(&bytes, error)]))?;
+    parse(text, folder).map_err(wrong)
+}
+
+/// Settings of a file's `text`, with [`super::Node::id`] as it is written. Relative paths start at
+/// `folder`.
+///
+/// # Errors
+/// Every mistake, in the order of the text.
+pub(super) fn parse(text: &str, folder: &Path) -> Result<Settings, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let settings =
+        read(text, &mut problems).map(|raw| check::settings(&raw, folder, &mut problems));
+    settings.filter(|_| problems.is_empty()).ok_or_else(|| problems.locate(text))
+}
+
+/// The file as it is written, noting single values that are wrong. None where it is not TOML.
+pub(super) fn read(text: &str, problems: &mut Problems) -> Option<RawFile> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        problems.note(error.span().unwrap_or_default(), error.message());
+    }
+    if !errors.is_empty() {
+        // What was recovered may lack the lines that did not parse: reading it would mislead.
+        return None;
+    }
+    let value = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
+    RawFile::read(&value, &Scope::default(), problems)
+}
+
+fn not_text(bytes: &[u8], error: Utf8Error) -> Problem {
+    let mut problems = Problems::default();
+    let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+    problems.note(valid.len()..valid.len(), "this byte is not UTF-8, which TOML is written in");
+    problems.locate(&valid).remove(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Balance, Connection, FileSource, SourceKind};
+
+    /// The mistakes of a file, as `LINE:COLUMN: message`.
+    fn mistakes(text: &str) -> Vec<String> {
+        let problems = parse(text, Path::new("/etc/pillion")).unwrap_err();
+        problems.iter().map(|p| format!("{}:{}: {}", p.line, p.column, p.message)).collect()
+    }
+
+    fn settings(text: &str) -> Settings {
+        parse(text, Path::new("/etc/pillion")).unwrap()
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_place() {
+        let text = r#"
+            worker = 2
+            [node]
+            zone = 7
+            [defaults]
+            attempts = 0
+            connect_timeout = "0s"
+            balance = "p2cc"
+        "#;
+        assert_eq!(
+            mistakes(text),
+            [
+                "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
+                 workers, drain_timeout, access_log, node, listener, admin, source, defaults, \
+                 service, route",
+                "4:20: node.zone: found the number 7; allowed: a text of printable ASCII \
+                 characters",
+                "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \
+                 1000",
+                "7:31: defaults.connect_timeout: \"0s\" is zero; allowed: a duration such as \
+                 \"250ms\" or \"30s\", more than \"0s\"",
+                "8:23: defaults.balance: \"p2cc\" is unknown (did you mean \"p2c\"?); allowed: \
+                 \"weighted_random\", \"round_robin\", \"p2c\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_says_where_it_belongs() {
+        let hint = |text| mistakes(text)[0].split("; allowed").next().unwrap().to_owned();
+        assert_eq!(
+            hint("attempts = 1"),
+            "1:1: unknown key \"attempts\" at the top, it belongs in [defaults] or in \
+             [service.NAME]"
+        );
+        assert_eq!(
+            hint("[service.orders.v1]\nattempts = 1"),
+            "1:17: unknown key \"v1\" in [service.\"orders\"], a name with dots needs quotes: \
+             [service.\"orders.v1\"]"
+        );
+        assert!(hint("[admin]\natempts = 1").contains("did you mean \"attempts\" in [defaults]"));
+    }
+
+    #[test]
+    fn a_key_of_a_later_version_is_unknown() {
+        for key in
+            ["state_dir = \"\"", "[[register]]\nservice = \"a\"", "[policy]", "max_memory = \"1\""]
+        {
+            assert!(mistakes(key)[0].contains("unknown key"), "{key}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_toml_has_all_its_faults_reported_and_nothing_else() {
+        let found = mistakes("workers = \nadmin 3\nworkers = 2000\n");
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("1:11: ") && found[1].starts_with("2:7: "), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_each_value_is_found() {
+        for (text, expected) in [
+            ("workers = -1", "1:11: workers: found the number -1"),
+            ("workers = \"2\"", "1:11: workers: found the string \"2\""),
+            ("workers = 1.5", "1:11: workers: found the number 1.5"),
+            ("drain_timeout = 30", "1:17: drain_timeout: found the number 30"),
+            ("drain_timeout = \"30\"", "1:17: drain_timeout: \"30\" is not a duration"),
+            ("drain_timeout = \"9years\"", "1:17: drain_timeout: \"9years\" is more than a year"),
+            ("access_log = true", "1:14: access_log: found true"),
+            ("node.env = \"pr\\nod\"", "1:12: node.env: \"pr\\nod\" cannot be used"),
+            ("[[listener]]", "1:1: listener: `address` is missing"),
+            ("listener = []", "1:12: listener: at least one is needed"),
+            ("[listener]\naddress = \"[::]:1\"", "1:1: listener: found a table"),
+            ("admin.address = \"localhost:1\"", "1:17: admin.address: \"localhost:1\" is not an"),
+            ("admin.address = \"unix:rel\"", "1:17: admin.address: \"unix:rel\" is not an address"),
+            ("admin.address = \"127.0.0.1:4140\"", "1:17: admin.address: 127.0.0.1:4140 is the"),
+            ("source = []", "1:10: source: at least one is needed"),
+            ("[[source]]\nname = \"a b\"", "2:8: source.name: \"a b\" cannot be used"),
+            ("[[source]]\n[[source]]", "2:1: source.name: \"main\" is taken"),
+            ("[[source]]\nendpoints = []", "2:13: source.endpoints: at least one is needed"),
+            ("[[source]]\nendpoints = [\"a:1\"]", "2:14: source.endpoints: \"a:1\" is not the URL"),
+            ("[[source]]\nformat = \"koalla\"", "2:10: source.format: \"koalla\" is unknown (did"),
+            ("[[source]]\npath = \"f\"", "2:8: source.path: a source of kind \"etcd\" has none"),
+            ("[[source]]\nkind = \"file\"", "1:1: source: `path` is missing"),
+            ("[[source]]\nkind = \"dns\"", "2:8: source.kind: \"dns\" is unknown"),
+            ("[[source]]\nusername = \"u\"", "2:12: source.username: needs `password_file`"),
+            ("[[source]]\nkey_file = \"k\"", "2:12: source.key_file: needs `cert_file` beside it"),
+            ("[defaults]\nfilter = \"a=1,,\"", "2:10: defaults.filter: selector \"a=1,,\""),
+            ("[service.\"a/b\"]", "1:10: service: the service name holds '/'"),
+            ("[service.a]\nattempts = 1001", "2:12: service.\"a\".attempts: found the number"),
+            ("[[route]]\nauthority = \"a\"", "1:1: route: `service` is missing"),
+            ("[[route]]\nservice = \"a\"", "1:1: route: would take every call"),
+            ("[[route]]\nauthority = \"a*\"\nservice = \"a\"", "2:13: route.authority: \"a*\""),
+            ("[[route]]\npath_prefix = \"a\"\nservice = \"a\"", "2:15: route.path_prefix: \"a\""),
+        ] {
+            let found = mistakes(text);
+            assert!(found[0].starts_with(expected), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_of_kind_file_has_none_of_the_keys_of_etcd() {
+        let found =
+            mistakes("[[source]]\nkind = \"file\"\npath = \"f\"\nprefix = \"/\"\nmode = \"lazy\"");
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn listeners_collide_unless_the_system_chooses_the_port() {
+        let two = |address| {
+            format!("listener = [{{ address = {address:?} }}, {{ address = {address:?} }}]")
+        };
+        assert!(mistakes(&two("127.0.0.1:1"))[0].contains("is given twice"));
+        assert_eq!(settings(&two("127.0.0.1:0")).listeners.len(), 2);
+    }
+
+    #[test]
+    fn a_service_inherits_what_it_does_not_say() {
+        let settings = settings(
+            r#"
+            [defaults]
+            balance = "round_robin"
+            timeout = "2s"
+            filter = "zone=a"
+            [service.orders]
+            connection = "pooled"
+            timeout = "0s"
+            "#,
+        );
+        let policy = settings.policy(&"orders".parse().unwrap());
+        assert_eq!((policy.balance, policy.connection), (Balance::RoundRobin, Connection::Pooled));
+        assert_eq!((policy.timeout, &**policy.filter.text()), (None, "zone=a"));
+        let other = settings.policy(&"other".parse().unwrap());
+        assert_eq!((other.connection, other.timeout.unwrap().as_secs()), (Connection::Fresh, 2));
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_folder_of_the_file() {
+        let settings = settings("[[source]]\nkind = \"file\"\npath = \"services.toml\"");
+        let path = "/etc/pillion/services.toml".into();
+        assert_eq!(settings.sources[0].kind, SourceKind::File(FileSource { path }));
+        assert_eq!(&*settings.sources[0].name, "file");
+    }
+}

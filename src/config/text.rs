@@ -1,0 +1,293 @@
+//! The strings of the file: which ones there are, and what each allows.
+//!
+//! Every check of a single value is here, so that documentation and error messages, which both
+//! quote [`Text::allowed`], cannot say anything else than the check does.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use super::{
+    nearest::nearest,
+    settings::{
+        AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, SocketPathError,
+    },
+    value::Text,
+};
+use crate::model::{SelectorError, Selectors, ServiceName, ServiceNameError};
+
+/// The record formats that a source may name.
+pub const FORMATS: &[&str] = &["auto", "etcd-naming", "grpc-wrapper", "koala", "go-zero"];
+
+/// Longest duration: far beyond any use, near enough that adding it to the clock cannot overflow.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// One of a few words.
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// Each word and what it stands for.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<T: Word> Text for T {
+    fn allowed() -> String {
+        one_of(T::WORDS.iter().map(|(word, _)| *word))
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match T::WORDS.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(*value),
+            None => T::refuse(&unknown_word(text, T::WORDS.iter().map(|(word, _)| *word))),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        // A value without a word would be a mistake in the list, and the empty text is refused on
+        // reading.
+        let word = T::WORDS.iter().find(|(_, value)| value == self);
+        word.map_or("", |(word, _)| word).to_owned()
+    }
+}
+
+fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+}
+
+fn unknown_word<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
+    match nearest(text, known) {
+        Some(near) => format!("{text:?} is unknown (did you mean {near:?}?)"),
+        None => format!("{text:?} is unknown"),
+    }
+}
+
+/// What a source is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Etcd,
+    File,
+}
+
+impl Word for Kind {
+    const WORDS: &'static [(&'static str, Self)] = &[("etcd", Self::Etcd), ("file", Self::File)];
+}
+
+impl Word for AccessLog {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("json", Self::Json), ("text", Self::Text)];
+}
+
+impl Word for Mode {
+    const WORDS: &'static [(&'static str, Self)] = &[("lazy", Self::Lazy), ("eager", Self::Eager)];
+}
+
+impl Word for EmptyPolicy {
+    const WORDS: &'static [(&'static str, Self)] = &[("serve", Self::Serve), ("keep", Self::Keep)];
+}
+
+impl Word for Balance {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("weighted_random", Self::WeightedRandom),
+        ("round_robin", Self::RoundRobin),
+        ("p2c", Self::P2c),
+    ];
+}
+
+impl Word for Connection {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("fresh", Self::Fresh), ("warm", Self::Warm), ("pooled", Self::Pooled)];
+}
+
+impl Word for Ready {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("settings", Self::Settings), ("tcp", Self::Tcp)];
+}
+
+/// Name of a record format.
+#[derive(Clone, Debug)]
+pub(super) struct Format(pub(super) String);
+
+impl Text for Format {
+    fn allowed() -> String {
+        one_of(FORMATS.iter().copied())
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match FORMATS.contains(&text) {
+            true => Ok(Self(text.to_owned())),
+            false => Self::refuse(&unknown_word(text, FORMATS.iter().copied())),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Text for Duration {
+    fn allowed() -> String {
+        "a duration such as \"250ms\" or \"30s\"".to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration <= MAX_DURATION => Ok(duration),
+            Ok(_) => Self::refuse(&format!("{text:?} is more than a year")),
+            Err(_) => Self::refuse(&format!("{text:?} is not a duration")),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}
+
+/// A duration that is not zero.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Positive(pub(super) Duration);
+
+impl Text for Positive {
+    fn allowed() -> String {
+        format!("{}, more than \"0s\"", Duration::allowed())
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Duration::from_text(text)? {
+            Duration::ZERO => Self::refuse(&format!("{text:?} is zero")),
+            duration => Ok(Self(duration)),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        self.0.to_text()
+    }
+}
+
+impl Text for SocketPath {
+    fn allowed() -> String {
+        Self::ALLOWED.to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|wrong: SocketPathError| wrong.to_string())
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for PathBuf {
+    fn allowed() -> String {
+        "a path; a relative one starts at the folder of this file".to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+
+    fn to_text(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Text for ServiceName {
+    fn allowed() -> String {
+        "1 to 255 letters, digits and . _ - ~ ! $ & ' ( ) * + , ; =".to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|wrong: ServiceNameError| wrong.to_string())
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for Arc<Selectors> {
+    fn allowed() -> String {
+        "a selector such as \"version=v2,zone in (a,b)\"; several, joined by ;, are tried in order"
+            .to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map(Self::new).map_err(|wrong: SelectorError| wrong.to_string())
+    }
+
+    fn to_text(&self) -> String {
+        self.text().to_string()
+    }
+}
+
+/// Declares a string that is kept as it is once a check has passed.
+macro_rules! checked {
+    ($(#[doc = $doc:literal])* $name:ident, $allowed:literal, $check:expr) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Debug)]
+        pub(super) struct $name(pub(super) String);
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Text for $name {
+            fn allowed() -> String {
+                $allowed.to_owned()
+            }
+
+            fn from_text(text: &str) -> Result<Self, String> {
+                let check: fn(&str) -> bool = $check;
+                match check(text) {
+                    true => Ok(Self(text.to_owned())),
+                    false => Self::refuse(&format!("{text:?} cannot be used")),
+                }
+            }
+
+            fn to_text(&self) -> String {
+                self.0.clone()
+            }
+        }
+    };
+}
+
+checked!(
+    /// What is sent as the value of a header.
+    HeaderText,
+    "a text of printable ASCII characters",
+    |text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && text.trim() == text
+);
+
+checked!(
+    /// Name of a source: a metric label and a value in selectors.
+    SourceName,
+    "1 to 63 letters, digits and - _ .",
+    |text| {
+        (1..=63).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    }
+);
+
+checked!(
+    /// Start of the keys of a registry, or a user name.
+    PlainText,
+    "a text without control characters",
+    |text| !text.contains(char::is_control)
+);
+
+checked!(
+    /// Pattern of an authority.
+    AuthorityPattern,
+    "an authority such as \"orders.internal:8443\", \"*.internal\" for all below it, or \"*\"",
+    |text| {
+        let exact = text.strip_prefix("*.").unwrap_or(text);
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:[]".contains(&byte);
+        text == "*" || (!exact.is_empty() && exact.bytes().all(allowed))
+    }
+);
+
+checked!(
+    /// Start of `:path`.
+    PathPrefix,
+    "the start of a path, such as \"/orders.v1.\"",
+    |text| text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic())
+);
