@@ -1,0 +1,56 @@
+"""Medians, ratios and the figures in the document are what they say."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from bench import report
+from bench.cases import Metric
+
+
+def rounds(*values):
+    return {number: {"cpu": value} for number, value in enumerate(values, start=1)}
+
+
+class Report(unittest.TestCase):
+    def test_a_ratio_is_taken_within_each_round(self):
+        # The second round was twice as slow for both: the ratio must not see it.
+        spread = report.ratios(rounds(5, 10, 6), rounds(10, 20, 10), "cpu")
+        self.assertEqual((spread.median, spread.low, spread.high), (0.5, 0.5, 0.6))
+
+    def test_a_round_that_one_of_them_lacks_makes_no_ratio(self):
+        ours, theirs = rounds(5, 10), rounds(10, 20)
+        del theirs[1]
+        self.assertEqual(report.ratios(ours, theirs, "cpu").median, 0.5)
+        del theirs[2]
+        self.assertIsNone(report.ratios(ours, theirs, "cpu"))
+
+    def test_a_table_has_medians_and_ranges_and_ratios_to_pillion(self):
+        metric = Metric("cpu", "CPU a call, us", digits=1, spread=True, ratio=True)
+        samples = {"pillion": rounds(5, 6, 7), "other": rounds(10, 12, 14)}
+        lines = report.table((metric,), samples).splitlines()
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        self.assertEqual(cells[0], ["proxy", "CPU a call, us", "pillion / it: CPU a call"])
+        self.assertEqual(cells[2], ["pillion", "6.0 (5.0 to 7.0)", ""])
+        self.assertEqual(cells[3], ["other", "12.0 (10.0 to 14.0)", "0.50"])
+
+    def test_only_what_is_between_the_markers_is_replaced(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "performance.md"
+            path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+            report.write_between_markers("new\n", path)
+            self.assertEqual(
+                path.read_text(), f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
+            )
+
+    def test_a_document_without_markers_is_left_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "performance.md"
+            path.write_text("mine\n")
+            with self.assertRaises(ValueError):
+                report.write_between_markers("new\n", path)
+            self.assertEqual(path.read_text(), "mine\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
