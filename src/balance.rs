@@ -7,10 +7,12 @@
 
 mod choice;
 mod draw;
+mod explain;
 mod pins;
 mod round_robin;
 mod subset;
 
 pub use choice::{Choice, PickError};
+pub use explain::{Explanation, Step, explain, explain_pin};
 pub use pins::Pins;
 pub use subset::{Share, Subset};

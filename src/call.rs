@@ -37,7 +37,7 @@ pub struct Reply {
     /// Status and headers, as they will be sent downstream.
     pub head: response::Parts,
     /// Body and trailers to come, and the rest of the upload.
-    pub exchange: Exchange,
+    pub exchange: Box<Exchange>,
     /// When to give up, where the call has a deadline.
     pub deadline: Option<Pin<Box<Sleep>>>,
 }

@@ -7,11 +7,14 @@
 //! [`proxy`] their order; [`listener`] accept and serve; [`admin`], [`app`], [`cli`] the process.
 
 pub mod access_log;
+pub mod admin;
+//pub mod app;
 pub mod balance;
 pub mod call;
 pub mod cli;
 pub mod config;
 pub mod connect;
+//pub mod demo;
 pub mod discovery;
 pub mod drain;
 pub mod grpc_timeout;
@@ -23,5 +26,7 @@ pub mod proxy;
 pub mod registry;
 pub mod route;
 pub mod shared;
+pub mod telemetry;
 pub mod view;
+pub mod watch_file;
 pub mod worker;

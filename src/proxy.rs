@@ -36,7 +36,7 @@ pub struct Parts {
 pub fn chain(
     parts: &Parts,
     drain: Rc<Drain>,
-) -> impl Service<Call, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
+) -> impl Service<Box<Call>, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
     let views = Rc::new(Views::new(&parts.metrics));
     let connector = Rc::new(Connector::default());
     ServiceBuilder::new()

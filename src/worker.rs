@@ -39,10 +39,13 @@ pub enum Phase {
 /// A handle on one worker.
 #[derive(Debug)]
 pub struct Worker {
-    inbox: UnboundedSender<(Accepted, Counted)>,
+    inbox: UnboundedSender<Delivery>,
     connections: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
 }
+
+/// A connection for a worker; none when no more will come.
+type Delivery = Option<(Accepted, Counted)>;
 
 /// A connection that counts until this is dropped, on the worker and on the listener.
 #[derive(Debug)]
@@ -84,15 +87,18 @@ impl Worker {
         gauge.inc();
         let counted = Counted { connections: Arc::clone(&self.connections), gauge };
         // A worker that has stopped drops the connection, which closes it.
-        let _ = self.inbox.send((accepted, counted));
+        let _ = self.inbox.send(Some((accepted, counted)));
     }
 
-    /// Waits for the thread to end.
-    pub fn join(self) {
-        drop(self.inbox);
-        if self.thread.join().is_err() {
-            tracing::error!("a worker panicked");
-        }
+    /// Says that no more connections will come: it ends after those that it has, once the process
+    /// drains.
+    pub fn no_more(&self) {
+        let _ = self.inbox.send(None);
+    }
+
+    /// Whether its thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 }
 
@@ -105,7 +111,7 @@ impl Drop for Counted {
 
 async fn run(
     parts: Parts,
-    mut accepted: UnboundedReceiver<(Accepted, Counted)>,
+    mut accepted: UnboundedReceiver<Delivery>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let drain = Rc::new(Drain::default());
@@ -115,7 +121,7 @@ async fn run(
     while taking || *phase.borrow() == Phase::Running {
         tokio::select! {
             connection = accepted.recv(), if taking => match connection {
-                Some((connection, counted)) => {
+                Some(Some((connection, counted))) => {
                     let serving = serve_connection(connection, chain.clone(), Rc::clone(&drain));
                     let open = open.clone();
                     spawn_local(async move {
@@ -123,7 +129,7 @@ async fn run(
                         drop((counted, open));
                     });
                 }
-                None => taking = false,
+                Some(None) | None => taking = false,
             },
             changed = phase.changed() => {
                 if changed.is_err() || *phase.borrow() != Phase::Running {

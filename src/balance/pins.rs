@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use smallvec::SmallVec;
 
-use crate::model::{Endpoint, Snapshot};
+use crate::{
+    model::{Endpoint, Snapshot},
+    route::without_port,
+};
 
 /// An index over one snapshot: a pin reaches registered endpoints only, whatever their state.
 #[derive(Debug)]
@@ -24,8 +27,10 @@ impl Pins {
         Self(index)
     }
 
-    /// The endpoints that `pin` names: usually one; several where an id is used twice.
-    pub fn find(&self, pin: &str) -> &[Arc<Endpoint>] {
-        self.0.get(pin).map_or(&[], |found| found)
+    /// The endpoints that `pin` names: usually one; several where an id is used twice. Clients add a
+    /// port to what they take for a host name, so `node-1:443` is also `node-1`.
+    pub fn find_pin(&self, pin: &str) -> &[Arc<Endpoint>] {
+        let named = self.0.get(pin).or_else(|| self.0.get(without_port(pin)));
+        named.map_or(&[], |found| found)
     }
 }

@@ -41,7 +41,8 @@ impl Subset {
         Self::of(if weighted.is_empty() { matching } else { weighted })
     }
 
-    fn of(members: Vec<Arc<Endpoint>>) -> Self {
+    /// These endpoints, whatever their state.
+    pub(super) fn of(members: Vec<Arc<Endpoint>>) -> Self {
         let first = members.first().map_or(0, |endpoint| endpoint.record.weight);
         let totals = if members.iter().all(|endpoint| endpoint.record.weight == first) {
             Vec::new()

@@ -29,7 +29,7 @@ pub struct Exchange {
     // Fields drop in order: streams first, so that their resets still find a connection.
     answer: Answer,
     send: SendStream<Bytes>,
-    call: Call,
+    call: Box<Call>,
     uploading: bool,
     upstream: Upstream,
 }
@@ -64,7 +64,7 @@ impl Exchange {
     /// # Errors
     /// The call comes back: the connection took nothing of it.
     pub fn begin(
-        call: Call,
+        call: Box<Call>,
         mut upstream: Upstream,
         request: Request<()>,
     ) -> Result<Self, AttemptError> {
@@ -145,7 +145,7 @@ impl Exchange {
     }
 
     /// Why the head never came, and the call, if it may be tried again.
-    pub fn fail(mut self, failed: Failed) -> AttemptError {
+    pub fn fail(mut self: Box<Self>, failed: Failed) -> AttemptError {
         let error = match failed {
             Failed::Cancelled => {
                 return AttemptError {
@@ -222,11 +222,11 @@ fn is_proof_of_no_work(error: &h2::Error) -> bool {
             || (error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM)))
 }
 
-fn unprocessed(call: Call, outcome: AttemptOutcome, error: &h2::Error) -> AttemptError {
+fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &h2::Error) -> AttemptError {
     let (service, address) = (call.meta.target().view.name(), &call.meta.endpoint().record.address);
     let text = format!("service {service}: {address} did not take the call: {error}");
     let error = CallError::new(Reason::ConnectFailed, text);
-    AttemptError { error, outcome, progress: Progress::Unprocessed(Box::new(call)) }
+    AttemptError { error, outcome, progress: Progress::Unprocessed(call) }
 }
 
 impl Seen {

@@ -42,7 +42,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Serves one accepted connection until it is over.
 pub async fn serve_connection<C>(accepted: Accepted, chain: C, drain: Rc<Drain>)
 where
-    C: Service<Call, Response = Reply, Error = CallError> + 'static,
+    C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
     match accepted {
@@ -62,7 +62,7 @@ where
 async fn run<T, C>(io: T, mut chain: C, drain: Rc<Drain>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    C: Service<Call, Response = Reply, Error = CallError> + 'static,
+    C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
     let handshake = server::Builder::new()
@@ -88,7 +88,8 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    spawn_local(serve(request, respond, &mut chain));
+                    // Boxed: the runtime moves what it is given several times.
+                    spawn_local(Box::pin(serve(request, respond, &mut chain)));
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "connection ended"),
                 None => return,

@@ -26,11 +26,11 @@ pub(super) fn serve<C>(
     chain: &mut C,
 ) -> impl Future<Output = ()> + use<C>
 where
-    C: Service<Call, Response = Reply, Error = CallError>,
+    C: Service<Box<Call>, Response = Reply, Error = CallError>,
 {
     let (head, body) = request.into_parts();
     let meta = Rc::new(CallMeta::new(&head));
-    let call = Call { head, upload: Upload::new(body), meta: Rc::clone(&meta) };
+    let call = Box::new(Call { head, upload: Upload::new(body), meta: Rc::clone(&meta) });
     let replying = chain.call(call);
     finish(replying, respond, meta)
 }

@@ -46,7 +46,7 @@ impl<S> Layer<S> for AdmitLayer {
     }
 }
 
-impl<S: Service<Call, Error = CallError>> Service<Call> for Admit<S> {
+impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Admit<S> {
     type Response = S::Response;
     type Error = CallError;
     type Future = Either<S::Future, Ready<Result<S::Response, CallError>>>;
@@ -55,7 +55,7 @@ impl<S: Service<Call, Error = CallError>> Service<Call> for Admit<S> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, call: Box<Call>) -> Self::Future {
         if self.drain.refuses_calls() {
             let text = "this proxy is stopping; connect again and retry";
             return Either::Right(ready(Err(CallError::new(Reason::Draining, text))));

@@ -15,7 +15,6 @@ use crate::{
     balance::PickError,
     call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
     model::{Endpoint, Reason},
-    route::without_port,
 };
 
 /// Makes [`Balance`].
@@ -36,9 +35,9 @@ impl<S> Layer<S> for BalanceLayer {
     }
 }
 
-impl<S> Service<Call> for Balance<S>
+impl<S> Service<Box<Call>> for Balance<S>
 where
-    S: Service<Call, Response = Reply, Error = AttemptError> + Clone,
+    S: Service<Box<Call>, Response = Reply, Error = AttemptError> + Clone,
 {
     type Response = Reply;
     type Error = CallError;
@@ -48,7 +47,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, call: Box<Call>) -> Self::Future {
         if let Err(error) = choose(&call.meta) {
             return Either::Right(now(Err(error)));
         }
@@ -77,15 +76,15 @@ fn choose(meta: &CallMeta) -> Result<(), CallError> {
     Ok(())
 }
 
-/// A node is named by id or by address; clients add ports to what they take for a host name.
+/// A pin reaches what it names whatever its state, but no endpoint twice.
 fn pinned(target: &Target, pin: &str, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, PickError> {
     let pins = target.view.pins();
-    let named = [pin, without_port(pin)].into_iter().map(|pin| pins.find(pin));
-    let named = named.into_iter().find(|found| !found.is_empty()).ok_or(PickError::NoMatch)?;
+    let named = pins.find_pin(pin);
     let is_new = |endpoint: &&Arc<Endpoint>| {
         !tried.iter().any(|tried| tried.record.address == endpoint.record.address)
     };
-    named.iter().find(is_new).cloned().ok_or(PickError::AllTried)
+    let nothing = if named.is_empty() { PickError::NoMatch } else { PickError::AllTried };
+    named.iter().find(is_new).cloned().ok_or(nothing)
 }
 
 fn explain(meta: &CallMeta, target: &Target, error: PickError) -> CallError {
@@ -116,7 +115,7 @@ fn explain(meta: &CallMeta, target: &Target, error: PickError) -> CallError {
 pin_project_lite::pin_project! {
     /// The attempts of one call.
     #[allow(missing_debug_implementations)]
-    pub struct Attempts<S: Service<Call>> {
+    pub struct Attempts<S: Service<Box<Call>>> {
         #[pin]
         attempt: S::Future,
         inner: S,
@@ -126,7 +125,7 @@ pin_project_lite::pin_project! {
 
 impl<S> Future for Attempts<S>
 where
-    S: Service<Call, Response = Reply, Error = AttemptError>,
+    S: Service<Box<Call>, Response = Reply, Error = AttemptError>,
 {
     type Output = Result<Reply, CallError>;
 
@@ -145,7 +144,7 @@ where
 }
 
 /// The call on its next endpoint, if it may be tried again and there is one.
-fn next(meta: &CallMeta, failed: AttemptError) -> Result<Call, CallError> {
+fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     let AttemptError { error, outcome, progress } = failed;
     let target = meta.target();
     target.view.metrics.attempt_ended(outcome);
@@ -156,7 +155,7 @@ fn next(meta: &CallMeta, failed: AttemptError) -> Result<Call, CallError> {
         return Err(exhausted(error, attempts));
     }
     target.view.metrics.retried(outcome);
-    Ok(*call)
+    Ok(call)
 }
 
 fn exhausted(mut error: CallError, attempts: usize) -> CallError {

@@ -43,7 +43,7 @@ impl<S> Layer<S> for ConnectLayer {
     }
 }
 
-impl<S> Service<Call> for Connect<S>
+impl<S> Service<Box<Call>> for Connect<S>
 where
     S: Service<Connected, Response = Reply, Error = AttemptError> + Clone,
 {
@@ -55,7 +55,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Call) -> Connecting<S> {
+    fn call(&mut self, call: Box<Call>) -> Connecting<S> {
         let (target, endpoint) = (call.meta.target(), call.meta.endpoint());
         let ready = self.connector.ready(&endpoint, &target.policy);
         let metrics = &target.view.metrics;
@@ -83,7 +83,7 @@ pin_project_lite::pin_project! {
         /// Connected.
         There { #[pin] going: S::Future },
         /// Waiting for the connection; the call goes on when it is there.
-        Dialing { dialing: Dialing, call: Option<Call>, inner: S },
+        Dialing { dialing: Dialing, call: Option<Box<Call>>, inner: S },
     }
 }
 
@@ -113,13 +113,13 @@ where
 }
 
 /// Nothing of the call was sent: it may be tried on another endpoint.
-fn failed(call: Call, error: &DialError) -> AttemptError {
+fn failed(call: Box<Call>, error: &DialError) -> AttemptError {
     let reason = if error.is_protocol() { Reason::UpstreamProtocol } else { Reason::ConnectFailed };
     let service = call.meta.target().view.name();
     let error_text = format!("service {service}: {error}");
     AttemptError {
         error: CallError::new(reason, error_text),
         outcome: error.outcome(),
-        progress: Progress::Unprocessed(Box::new(call)),
+        progress: Progress::Unprocessed(call),
     }
 }

@@ -39,7 +39,9 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-impl<S: Service<Call, Response = Reply, Error = CallError>> Service<Call> for Deadline<S> {
+impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Call>>
+    for Deadline<S>
+{
     type Response = Reply;
     type Error = CallError;
     type Future = Bounded<S::Future>;
@@ -48,7 +50,7 @@ impl<S: Service<Call, Response = Reply, Error = CallError>> Service<Call> for De
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> Bounded<S::Future> {
+    fn call(&mut self, call: Box<Call>) -> Bounded<S::Future> {
         let meta = Rc::clone(&call.meta);
         let limit = limit(&call.head.headers, &meta);
         let deadline = limit.and_then(|limit| meta.arrived.checked_add(limit));

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Connected {
     /// What to send.
-    pub call: Call,
+    pub call: Box<Call>,
     /// Where.
     pub upstream: Upstream,
 }
@@ -41,7 +41,7 @@ impl Service<Connected> for Forward {
     fn call(&mut self, Connected { call, upstream }: Connected) -> Forwarding {
         let request = request(&call);
         match Exchange::begin(call, upstream, request) {
-            Ok(exchange) => Forwarding { exchange: Some(exchange), failed: None },
+            Ok(exchange) => Forwarding { exchange: Some(Box::new(exchange)), failed: None },
             Err(failed) => Forwarding { exchange: None, failed: Some(failed) },
         }
     }
@@ -71,7 +71,7 @@ fn request(call: &Call) -> Request<()> {
 /// An attempt whose answer has not begun.
 #[derive(Debug)]
 pub struct Forwarding {
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     failed: Option<AttemptError>,
 }
 

@@ -42,7 +42,7 @@ impl<S> Layer<S> for HeadersLayer {
     }
 }
 
-impl<S: Service<Call, Error = CallError>> Service<Call> for Headers<S> {
+impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Headers<S> {
     type Response = S::Response;
     type Error = CallError;
     type Future = Either<S::Future, Ready<Result<S::Response, CallError>>>;
@@ -51,7 +51,7 @@ impl<S: Service<Call, Error = CallError>> Service<Call> for Headers<S> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn call(&mut self, mut call: Box<Call>) -> Self::Future {
         let read = take_authority(&mut call.head, &call.meta)
             .and_then(|()| take_ours(&mut call.head.headers, &call.meta));
         if let Err(error) = read {

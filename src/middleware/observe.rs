@@ -49,7 +49,7 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
-impl<S: Service<Call>> Service<Call> for Observe<S> {
+impl<S: Service<Box<Call>>> Service<Box<Call>> for Observe<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -58,7 +58,7 @@ impl<S: Service<Call>> Service<Call> for Observe<S> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> S::Future {
+    fn call(&mut self, call: Box<Call>) -> S::Future {
         let observer = Rc::clone(&self.counting);
         call.meta.observe(observer);
         self.inner.call(call)

@@ -53,7 +53,7 @@ impl<S> Layer<S> for ResolveLayer {
     }
 }
 
-impl<S: Service<Call, Error = CallError> + Clone> Service<Call> for Resolve<S> {
+impl<S: Service<Box<Call>, Error = CallError> + Clone> Service<Box<Call>> for Resolve<S> {
     type Response = S::Response;
     type Error = CallError;
     type Future = Either<Resolving<S>, Now<Result<S::Response, CallError>>>;
@@ -62,7 +62,7 @@ impl<S: Service<Call, Error = CallError> + Clone> Service<Call> for Resolve<S> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, call: Box<Call>) -> Self::Future {
         let live = self.lookup.live.load();
         let authority = call.head.uri.authority().map_or("", http::uri::Authority::as_str);
         let service = call.meta.service_header.get().map(|service| &**service);
@@ -146,15 +146,15 @@ pin_project_lite::pin_project! {
     /// A call whose service is being found.
     #[project = Stage]
     #[allow(missing_debug_implementations, missing_docs)]
-    pub enum Resolving<S: Service<Call>> {
+    pub enum Resolving<S: Service<Box<Call>>> {
         /// The service is known.
         Known { #[pin] going: S::Future },
         /// The first call of a service on this worker: the call comes back once it is known.
-        Asking { asking: Pin<Box<dyn Future<Output = Result<Call, CallError>>>>, inner: S },
+        Asking { asking: Pin<Box<dyn Future<Output = Result<Box<Call>, CallError>>>>, inner: S },
     }
 }
 
-impl<S: Service<Call, Error = CallError>> Future for Resolving<S> {
+impl<S: Service<Box<Call>, Error = CallError>> Future for Resolving<S> {
     type Output = Result<S::Response, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
