@@ -10,12 +10,13 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import cases, network, report
+from bench import cases, kernel, network, report
 from bench.process import Failed
-from bench.proxies import PROXIES, ROOT, Proxy, search_path
+from bench.proxies import PILLION, PROXIES, ROOT, Proxy, search_path
 
 RESULTS = ROOT / "benches" / "results" / "latest.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
+ROUNDS = 5
 NEEDED = ["h2load", "nghttpd", "taskset"]
 
 
@@ -51,8 +52,8 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(prog="benches/run", description=sys.modules[__name__].__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="default 5")
-    parser.add_argument("--seconds", type=float, default=3, help="of one measured run, default 3")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default %(default)s")
+    parser.add_argument("--seconds", type=float, default=3, help="of calls for a figure, default 3")
     parser.add_argument("--quick", action="store_true", help="one round of half a second")
     parser.add_argument("--only", default="", help="proxies, separated by commas")
     parser.add_argument("--case", default="", help="cases, or beginnings of their names")
@@ -70,7 +71,7 @@ def parse_arguments() -> argparse.Namespace:
     if unknown := set(options.proxies) - set(names):
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
     # Only a whole run may replace the published figures.
-    options.whole = not (options.quick or options.only or options.case)
+    options.whole = options.rounds >= ROUNDS and not (options.only or options.case)
     return options
 
 
@@ -102,8 +103,9 @@ def find_proxies(options: argparse.Namespace) -> tuple[dict[str, str], report.Re
 def run_rounds(
     options: argparse.Namespace, programs: dict[str, str], results: report.Results
 ) -> None:
-    """Measures everything, one proxy after the other in each case, so that all share the weather."""
+    """Measures everything, interleaved: what disturbs the machine for a while disturbs all."""
     for round_ in range(1, options.rounds + 1):
+        results.busy = max(results.busy, kernel.busy_share(1.0))
         for case in options.cases:
             able = [p for p in PROXIES if p.name in programs and case.mode in p.modes]
             for proxy in rotated(able, round_):
@@ -132,7 +134,7 @@ def publish(options: argparse.Namespace, results: report.Results) -> None:
     text = report.render(results, options.cases)
     print(text)
     report.write_json(results, options.json)
-    if options.whole and not results.failures and not results.skipped:
+    if options.whole and PILLION in results.versions:
         report.write_between_markers(text, DOCUMENT)
         print(f"written into {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
 

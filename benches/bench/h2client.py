@@ -65,7 +65,7 @@ class Connection:
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """One frame (RFC 9113 section 4.1)."""
+    """One frame (RFC 9113 section 4.1); a payload of at most 16 KiB, as every peer accepts."""
     return struct.pack(">BHBBI", 0, len(payload), kind, flags, stream) + payload
 
 

@@ -8,6 +8,7 @@ master has forked are included, whoever their parent is by now.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def memory(session: int) -> Memory:
     return Memory(rss=rss / 1024, pss=pss / 1024)
 
 
+def busy_share(seconds: float) -> float:
+    """Waits, and says which share (0 to 1) of all cores was in use meanwhile, by anybody."""
+    before = _cpu_times()
+    time.sleep(seconds)
+    spent = [after - start for start, after in zip(before, _cpu_times())]
+    # idle and iowait: the fourth and fifth column of proc(5).
+    return 1 - (spent[3] + spent[4]) / max(sum(spent), 1)
+
+
 def is_alive(session: int) -> bool:
     """Whether a process of the session still runs; one that only waits to be reaped does not."""
     return any(stat[0] not in "ZX" for _, stat in _members(session))
@@ -54,6 +64,10 @@ def is_alive(session: int) -> bool:
 def parse_stat(text: str) -> list[str]:
     """Fields of /proc/PID/stat from the third (state) on; the second may hold anything."""
     return text[text.rindex(")") + 2 :].split()
+
+
+def _cpu_times() -> list[int]:
+    return list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
 
 
 def _members(session: int) -> list[tuple[int, list[str]]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.cases import Metric
-from bench.proxies import PILLION, ROOT
+from bench.proxies import PILLION, PROXIES, ROOT
 
 BEGIN = "<!-- figures: written by `make bench`, do not edit -->"
 END = "<!-- end of figures -->"
@@ -36,7 +36,8 @@ class Results:
     samples: dict[str, dict[str, dict[int, dict[str, float]]]] = field(default_factory=dict)
     """case -> proxy -> round -> figures."""
     failures: list[str] = field(default_factory=list)
-    load_average: float = field(default_factory=lambda: os.getloadavg()[0])
+    busy: float = 0.0
+    """Largest share (0 to 1) of the machine that others used before a round."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S %z"))
 
     def add(self, case: str, proxy: str, round_: int, figures: dict[str, float]) -> None:
@@ -75,24 +76,30 @@ def ratios(ours: dict[int, dict], theirs: dict[int, dict], key: str) -> Spread |
     return Spread.of(pairs) if pairs else None
 
 
-def table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]]) -> str:
-    """One case as an aligned Markdown table, a proxy a line."""
-    compared = [metric for metric in metrics if metric.ratio]
-    ours = samples.get(PILLION, {})
-    others = ours and len(samples) > 1
-    head = ["proxy", *(metric.heading for metric in metrics)]
-    if others:
-        head += [f"pillion / it: {metric.heading.split(',')[0]}" for metric in compared]
-    lines = [head]
-    for proxy, rounds in samples.items():
+def figures_table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]]) -> str:
+    """The figures of one case as an aligned Markdown table, a proxy a line."""
+    lines = [["proxy", *(metric.heading for metric in metrics)]]
+    for proxy in _in_order(samples):
         line = [proxy]
         for metric in metrics:
-            values = [figures[metric.key] for figures in rounds.values()]
+            values = [figures[metric.key] for figures in samples[proxy].values()]
             line.append(Spread.of(values).text(metric.digits, metric.spread))
-        if others:
-            for metric in compared:
-                ratio = ratios(ours, rounds, metric.key) if proxy != PILLION else None
-                line.append(ratio.text(2, with_range=True) if ratio else "")
+        lines.append(line)
+    return _align(lines)
+
+
+def ratios_table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]]) -> str | None:
+    """The same for pillion as a multiple of each other proxy, if there are both."""
+    compared = [metric for metric in metrics if metric.ratio]
+    others = [proxy for proxy in _in_order(samples) if proxy != PILLION]
+    if PILLION not in samples or not others:
+        return None
+    lines = [["pillion as a multiple of", *(metric.heading.split(",")[0] for metric in compared)]]
+    for proxy in others:
+        line = [proxy]
+        for metric in compared:
+            ratio = ratios(samples[PILLION], samples[proxy], metric.key)
+            line.append(ratio.text(2, with_range=True) if ratio else "")
         lines.append(line)
     return _align(lines)
 
@@ -101,9 +108,11 @@ def render(results: Results, cases: list) -> str:
     """All tables, and what one must know to judge them."""
     parts = [_circumstances(results)]
     for case in cases:
-        if case.name in results.samples:
+        if samples := results.samples.get(case.name):
             parts.append(f"### {case.title} (`{case.name}`)")
-            parts.append(table(case.metrics, results.samples[case.name]))
+            parts.append(figures_table(case.metrics, samples))
+            if comparison := ratios_table(case.metrics, samples):
+                parts.append(comparison)
     if results.failures:
         parts.append("### Not measured")
         parts.append("\n".join(f"- {failure}" for failure in results.failures))
@@ -152,15 +161,16 @@ def _circumstances(results: Results) -> str:
     lines = [
         f"Measured {results.started} at commit {about['commit']}, on {about['cpu']}, "
         f"{about['cores']} cores, Linux {about['kernel']}.",
-        f"{results.rounds} rounds of {results.seconds:g} s, {network}: the proxy on core "
+        f"Rounds: {results.rounds}, with {results.seconds:g} s of calls for each figure, "
+        f"{network}; the proxy on core "
         f"{results.cores[0]}, load and backends on core {results.cores[1]}. "
         "Medians of the rounds, with minimum and maximum.",
         f"{versions}.",
     ]
-    if results.load_average > 0.5:
+    if results.busy > 0.05:
         lines.append(
-            f"**The machine was not idle** (load average {results.load_average:.1f} at the "
-            "start): figures are noisy."
+            f"**Others used the machine meanwhile** (up to {results.busy:.0%} of it between the "
+            "rounds): figures are noisy."
         )
     lines += [f"Left out: {name}, {reason}." for name, reason in results.skipped.items()]
     return "\n".join(lines)
@@ -173,6 +183,10 @@ def _commit() -> str:
     except OSError:
         return "unknown"
     return done.stdout.strip() or "unknown"
+
+
+def _in_order(samples: dict[str, dict]) -> list[str]:
+    return [proxy.name for proxy in PROXIES if proxy.name in samples]
 
 
 def _align(lines: list[list[str]]) -> str:

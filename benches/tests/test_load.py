@@ -7,9 +7,11 @@ from bench.process import Failed
 
 SUMMARY = """
 finished in 699.27ms, 286013.78 req/s, 47.20MB/s
-requests: 200000 total, 200000 started, 200000 done, {ok} succeeded, 0 failed, 0 errored, 0 timeout
+requests: 200000 total, 200000 started, 200000 done, {ok} succeeded, 0 failed, 0 errored, \
+0 timeout
 status codes: {ok} 2xx, 0 3xx, 0 4xx, 0 5xx
-traffic: 33.01MB (34611672) total, 2.29MB (2400888) headers (space savings 93.06%), 25.37MB ({data}) data
+traffic: 33.01MB (34611672) total, 2.29MB (2400888) headers (space savings 93.06%), \
+25.37MB ({data}) data
                      min         max         mean         sd        +/- sd
 time for request:      146us      4.44ms       861us       304us    95.55%
 time for connect:      237us      2.08ms      1.02ms       581us    62.50%

@@ -12,6 +12,14 @@ def rounds(*values):
     return {number: {"cpu": value} for number, value in enumerate(values, start=1)}
 
 
+CPU = Metric("cpu", "CPU a call, us", digits=1, spread=True, ratio=True)
+
+
+def cells(table):
+    first, _, *rest = table.splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in [first, *rest]]
+
+
 class Report(unittest.TestCase):
     def test_a_ratio_is_taken_within_each_round(self):
         # The second round was twice as slow for both: the ratio must not see it.
@@ -25,14 +33,27 @@ class Report(unittest.TestCase):
         del theirs[2]
         self.assertIsNone(report.ratios(ours, theirs, "cpu"))
 
-    def test_a_table_has_medians_and_ranges_and_ratios_to_pillion(self):
-        metric = Metric("cpu", "CPU a call, us", digits=1, spread=True, ratio=True)
-        samples = {"pillion": rounds(5, 6, 7), "other": rounds(10, 12, 14)}
-        lines = report.table((metric,), samples).splitlines()
-        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        self.assertEqual(cells[0], ["proxy", "CPU a call, us", "pillion / it: CPU a call"])
-        self.assertEqual(cells[2], ["pillion", "6.0 (5.0 to 7.0)", ""])
-        self.assertEqual(cells[3], ["other", "12.0 (10.0 to 14.0)", "0.50"])
+    def test_figures_are_medians_with_ranges_pillion_first(self):
+        samples = {"envoy": rounds(10, 14, 12), "pillion": rounds(5, 6, 7)}
+        self.assertEqual(
+            cells(report.figures_table((CPU,), samples)),
+            [
+                ["proxy", "CPU a call, us"],
+                ["pillion", "6.0 (5.0 to 7.0)"],
+                ["envoy", "12.0 (10.0 to 14.0)"],
+            ],
+        )
+
+    def test_ratios_are_pillions_figure_over_the_others(self):
+        samples = {"pillion": rounds(5, 6, 6), "envoy": rounds(10, 12, 24)}
+        self.assertEqual(
+            cells(report.ratios_table((CPU,), samples)),
+            [["pillion as a multiple of", "CPU a call"], ["envoy", "0.50 (0.25 to 0.50)"]],
+        )
+
+    def test_without_another_proxy_there_are_no_ratios(self):
+        self.assertIsNone(report.ratios_table((CPU,), {"pillion": rounds(5)}))
+        self.assertIsNone(report.ratios_table((CPU,), {"envoy": rounds(5)}))
 
     def test_only_what_is_between_the_markers_is_replaced(self):
         with tempfile.TemporaryDirectory() as folder:
