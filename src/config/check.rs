@@ -1,7 +1,7 @@
 //! From the file as written to settings known to be usable.
 //!
 //! Here is what one value alone cannot tell: what is missing, what contradicts what, and what is
-//! inherited. [`super::load`] calls it with a file whose single values are read; values that were
+//! inherited. [`super::read`] calls it with a file whose single values are read; values that were
 //! wrong have been noted already and count as absent.
 
 use std::{

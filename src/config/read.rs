@@ -65,7 +65,7 @@ fn not_text(bytes: &[u8], error: Utf8Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Balance, Connection, FileSource, SourceKind};
+    use crate::config::{Balance, Connection, FileSource, SourceKind, default_file};
 
     /// The mistakes of a file, as `LINE:COLUMN: message`.
     fn mistakes(text: &str) -> Vec<String> {
@@ -221,5 +221,22 @@ mod tests {
         let path = "/etc/pillion/services.toml".into();
         assert_eq!(settings.sources[0].kind, SourceKind::File(FileSource { path }));
         assert_eq!(&*settings.sources[0].name, "file");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_damage_to_a_file_ends_in_a_panic_or_a_place_outside_of_it(
+            at in 0..6000_usize,
+            length in 0..40_usize,
+            put in "[\\[\\]\\{\\}=\"'.,#a-z0-9\n\u{e9}]{0,6}",
+        ) {
+            let text = default_file();
+            let (at, end) = (at.min(text.len()), (at + length).min(text.len()));
+            let damaged = format!("{}{put}{}", &text[..at], &text[end..]);
+            for Problem { line, message, .. } in parse(&damaged, Path::new("/")).err().unwrap_or_default() {
+                assert!(line <= damaged.lines().count() + 1);
+                assert!(!message.is_empty() && !message.contains('\n'));
+            }
+        }
     }
 }
