@@ -153,7 +153,7 @@ table! {
     /// authority, less its port, names the service.
     struct RawRoute {
         /// Authority that the rule is for: exact, "*.suffix" for all names below it, or "*" for
-        /// any. Case does not matter. Default "*".
+        /// any. Without a port it is for every port. Case does not matter. Default "*".
         authority: AuthorityPattern,
         /// Start of the path that the rule is for. Default: any.
         path_prefix: PathPrefix,
