@@ -68,7 +68,7 @@ impl Reload {
             }
         }
         if before.sources != settings.sources {
-            self.sources.reload(&settings.sources);
+            self.sources.reload(settings.sources.clone());
         }
         self.live.replace(Arc::new(settings));
         tracing::info!("configuration reloaded");

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{config_flags::ConfigFlags, failure::Failure, log_level};
-use crate::config::{Loaded, Overrides};
+use super::{config_flags::ConfigFlags, failure::Failure};
+use crate::{
+    app::{self, Program},
+    config, demo,
+    telemetry::{self, LogLevelError},
+};
 
 /// Run the proxy
 ///
@@ -20,7 +24,7 @@ pub(super) struct Run {
 
     /// What is logged to stderr: off, error, warn, info, debug, trace, or MODULE=LEVEL,...
     #[arg(long, value_name = "LEVEL", env = "PILLION_LOG", default_value = "info")]
-    #[arg(value_parser = log_level::parse)]
+    #[arg(value_parser = log_level)]
     log: String,
 }
 
@@ -60,27 +64,25 @@ Examples:
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let loaded = self.config.load()?;
-        proxy::run(loaded, self.config.overrides(), self.log)
+        let (path, overrides) = (loaded.path.clone(), self.config.overrides());
+        let log = telemetry::start(&self.log).map_err(Failure::failed)?;
+        let program = Program {
+            loaded,
+            reload: Box::new(move || Ok(config::load(path.as_deref(), &overrides)?.settings)),
+            log,
+        };
+        app::run(program, |_| {}, std::future::pending()).map_err(Failure::failed)
     }
 }
 
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
-        proxy::demo(Duration::from_secs(self.seconds), self.stay)
+        // The demo tells its story itself; only what goes wrong is logged beside it.
+        let log = telemetry::start("warn").map_err(Failure::failed)?;
+        demo::run(Duration::from_secs(self.seconds), self.stay, log).map_err(Failure::failed)
     }
 }
 
-/// PLACEHOLDER for `crate::app`: the only part of the command line that is not real yet.
-mod proxy {
-    use super::{Duration, Failure, Loaded, Overrides};
-
-    pub(super) fn run(loaded: Loaded, overrides: Overrides, log: String) -> Result<(), Failure> {
-        let _ = (loaded, overrides, log);
-        Err(Failure::Failed("this build has no proxy in it yet".into()))
-    }
-
-    pub(super) fn demo(length: Duration, stay: bool) -> Result<(), Failure> {
-        let _ = (length, stay);
-        Err(Failure::Failed("this build has no proxy in it yet".into()))
-    }
+fn log_level(text: &str) -> Result<String, LogLevelError> {
+    telemetry::check(text).map(|()| text.to_owned())
 }
