@@ -10,7 +10,6 @@ mod columns;
 mod config_flags;
 mod failure;
 mod generate;
-mod log_level;
 mod run;
 mod services;
 mod show_config;

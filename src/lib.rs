@@ -6,9 +6,27 @@
 //! [`connect`] dial, fresh, warm, pooled; [`middleware`] the path of a call, one file a stage;
 //! [`proxy`] their order; [`listener`] accept and serve; [`admin`], [`app`], [`cli`] the process.
 
+pub mod access_log;
+pub mod admin;
+//pub mod app;
+pub mod balance;
+pub mod call;
 pub mod cli;
 pub mod config;
+pub mod connect;
+//pub mod demo;
 pub mod discovery;
+pub mod drain;
+pub mod grpc_timeout;
+pub mod listener;
+pub mod metrics;
+pub mod middleware;
 pub mod model;
+pub mod proxy;
 pub mod registry;
+pub mod route;
+pub mod shared;
+pub mod telemetry;
+pub mod view;
 pub mod watch_file;
+pub mod worker;

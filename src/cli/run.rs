@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{config_flags::ConfigFlags, failure::Failure, log_level};
-use crate::config::{Loaded, Overrides};
+use super::{config_flags::ConfigFlags, failure::Failure};
+use crate::{
+    config::{ConfigErrors, Loaded, Settings},
+    telemetry::{self, LogLevel},
+};
 
 /// Run the proxy
 ///
@@ -20,7 +23,6 @@ pub(super) struct Run {
 
     /// What is logged to stderr: off, error, warn, info, debug, trace, or MODULE=LEVEL,...
     #[arg(long, value_name = "LEVEL", env = "PILLION_LOG", default_value = "info")]
-    #[arg(value_parser = log_level::parse)]
     log: String,
 }
 
@@ -59,28 +61,44 @@ Examples:
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let log = start_log(&self.log)?;
         let loaded = self.config.load()?;
-        proxy::run(loaded, self.config.overrides(), self.log)
+        let reload = move || self.config.load().map(|loaded| loaded.settings);
+        proxy::run(proxy::Program { loaded, reload: Box::new(reload), log })
     }
 }
 
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
-        proxy::demo(Duration::from_secs(self.seconds), self.stay)
+        proxy::demo(Duration::from_secs(self.seconds), self.stay, start_log("warn")?)
     }
 }
 
-/// PLACEHOLDER for `crate::app`: the only part of the command line that is not real yet.
-mod proxy {
-    use super::{Duration, Failure, Loaded, Overrides};
+fn start_log(level: &str) -> Result<LogLevel, Failure> {
+    telemetry::start(level).map_err(|wrong| Failure::Usage(format!("--log: {wrong}")))
+}
 
-    pub(super) fn run(loaded: Loaded, overrides: Overrides, log: String) -> Result<(), Failure> {
-        let _ = (loaded, overrides, log);
+/// PLACEHOLDER for `crate::app` and `crate::demo`, until they are part of the build. Then this module
+/// goes, the `Program` above is `app::Program`, and the two calls are
+/// `app::run(program, |_| (), std::future::pending()).map_err(Failure::failed)` and
+/// `demo::run(length, stay, log).map_err(Failure::failed)`.
+mod proxy {
+    use super::{ConfigErrors, Duration, Failure, Loaded, LogLevel, Settings};
+
+    pub(super) struct Program {
+        pub(super) loaded: Loaded,
+        pub(super) reload: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
+        pub(super) log: LogLevel,
+    }
+
+    pub(super) fn run(program: Program) -> Result<(), Failure> {
+        let Program { loaded, reload, log } = program;
+        drop((loaded, reload, log));
         Err(Failure::Failed("this build has no proxy in it yet".into()))
     }
 
-    pub(super) fn demo(length: Duration, stay: bool) -> Result<(), Failure> {
-        let _ = (length, stay);
+    pub(super) fn demo(length: Duration, stay: bool, log: LogLevel) -> Result<(), Failure> {
+        drop((length, stay, log));
         Err(Failure::Failed("this build has no proxy in it yet".into()))
     }
 }

@@ -66,7 +66,7 @@ impl Selector {
         self.0.is_empty()
     }
 
-    /// Whether an endpoint without `state=forbidden` could match. Reports use it; picks do not.
+    /// The first requirement that `endpoint` does not meet. Reports use it; picks do not.
     pub fn first_failed(&self, endpoint: &Endpoint) -> Option<String> {
         self.0.iter().find(|requirement| !requirement.holds(endpoint)).map(ToString::to_string)
     }
@@ -127,6 +127,15 @@ impl Requirement {
             Test::In(values) => value.is_some_and(|value| values.iter().any(|v| v == value)),
             Test::NotIn(values) => value.is_none_or(|value| values.iter().all(|v| v != value)),
         }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, requirement) in self.0.iter().enumerate() {
+            write!(f, "{}{requirement}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,41 @@
+# What one does with a clone. Each target does all that it needs.
+.PHONY: help demo setup test lint bench docs image
+# Debian keeps servers such as nginx where only root looks for them.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+demo: ## pillion, three servers and a client in this terminal
+	cargo run --release -- demo
+
+setup: ## install what tests and benchmark need (Debian)
+	tools/setup bench
+
+test: ## all tests
+	tools/setup
+	python3 -m unittest discover -s benches/tests -t benches -q
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		set -x; cargo test --doc -q && cargo nextest run; \
+	else \
+		set -x; cargo test; \
+	fi
+
+lint: export RUSTDOCFLAGS = -D warnings
+lint: ## formatting, clippy, documentation, licences and advisories
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo doc --no-deps --document-private-items
+	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny check; \
+	else echo "cargo deny is not installed: licences and advisories are not checked"; fi
+
+bench: ## pillion beside other proxies, see benches/README.md; ARGS=--quick for a look
+	tools/setup bench
+	cargo build --release
+	benches/run $(ARGS)
+
+docs: ## documentation of the code, in target/doc
+	cargo doc --no-deps --document-private-items
+
+image: ## container image pillion:latest, with docker or buildah
+	tools/image

@@ -1,0 +1,39 @@
+"""The two servers behind every proxy: nghttpd, the cheapest there is.
+
+They answer a POST to `/bench.Echo/Call` as a gRPC server would: head, one message, trailers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import network
+from bench.process import Server
+
+COUNT = 2
+PATH = "/bench.Echo/Call"
+
+
+@contextlib.contextmanager
+def running(response_bytes: int, core: int, scratch: Path) -> Iterator[list[int]]:
+    """Starts the backends; gives their ports."""
+    page = scratch / "htdocs" / PATH.lstrip("/")
+    page.parent.mkdir(parents=True)
+    page.write_bytes(message(response_bytes))
+    with contextlib.ExitStack() as servers:
+        ports = []
+        for number in range(COUNT):
+            port = network.free_port()
+            command = ["nghttpd", "--no-tls", "--address=127.0.0.1"]
+            command += ["--trailer=grpc-status: 0", f"--htdocs={scratch / 'htdocs'}", str(port)]
+            log = scratch / f"backend{number}.log"
+            servers.enter_context(Server(command, core, log)).wait_until_it_accepts(port)
+            ports.append(port)
+        yield ports
+
+
+def message(length: int) -> bytes:
+    """A gRPC message of `length` bytes, its prefix of five included."""
+    return b"\0" + (length - 5).to_bytes(4, "big") + b"m" * (length - 5)

@@ -1,0 +1,84 @@
+"""A client connection of HTTP/2 in the clear, just able to make a call and to stay open.
+
+`cases` uses it to see that a proxy answers before it is measured, and to hold many connections.
+It reads no header: whether an answer is right shows in the length of its body, since a gRPC
+error has none.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
+ACK = END_STREAM = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+LIMIT = 5.0
+"""Seconds that any one read or write may take."""
+
+
+class Connection:
+    """One connection to a proxy, used by one call after the other."""
+
+    def __init__(self, port: int, authority: str, path: str) -> None:
+        self._block = header_block(authority, path)
+        self._stream = -1
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+        self._input = self._socket.makefile("rb")
+        self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0, b""))
+
+    def call(self, body: bytes) -> int:
+        """Sends one call and returns the length of the answer's body.
+
+        Raises `OSError` when the connection or the stream breaks.
+        """
+        self._stream += 2
+        self._socket.sendall(
+            frame(HEADERS, END_HEADERS, self._stream, self._block)
+            + frame(DATA, END_STREAM, self._stream, body)
+        )
+        received = 0
+        while True:
+            kind, flags, stream, payload = self._read()
+            if kind == DATA:
+                received += len(payload) - (payload[0] + 1 if flags & PADDED else 0)
+            elif kind in (RST_STREAM, GOAWAY):
+                raise ConnectionError(f"reset or closed by the proxy: frame {kind}, {payload!r}")
+            elif kind in (SETTINGS, PING) and not flags & ACK:
+                self._socket.sendall(frame(kind, ACK, 0, payload if kind == PING else b""))
+            if kind in (DATA, HEADERS) and stream == self._stream and flags & END_STREAM:
+                return received
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._input.close()
+        self._socket.close()
+
+    def _read(self) -> tuple[int, int, int, bytes]:
+        head = self._input.read(9)
+        if len(head) < 9:
+            raise ConnectionError("closed by the proxy")
+        high, low, kind, flags, stream = struct.unpack(">BHBBI", head)
+        return kind, flags, stream & 0x7FFFFFFF, self._input.read(high << 16 | low)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """One frame (RFC 9113 section 4.1); a payload of at most 16 KiB, as every peer accepts."""
+    return struct.pack(">BHBBI", 0, len(payload), kind, flags, stream) + payload
+
+
+def header_block(authority: str, path: str) -> bytes:
+    """Head of a gRPC call, each field a literal without index or Huffman code (RFC 7541, 6.2.2)."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":authority": authority,
+        ":path": path,
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    texts = (text.encode() for field in fields.items() for text in field)
+    strings = [bytes([len(text)]) + text for text in texts]
+    return b"".join(b"\0" + name + value for name, value in zip(strings[::2], strings[1::2]))

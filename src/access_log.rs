@@ -1,0 +1,135 @@
+//! One line a call on stdout.
+//!
+//! Workers format a line and hand it to a thread that writes: a terminal or pipe that does not take
+//! more loses lines, and never holds a call up.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    call::{CallMeta, Kind, Outcome},
+    config::AccessLog as Form,
+    metrics::GrpcStatus,
+    shared::Live,
+};
+
+/// Lines that may wait to be written.
+const WAITING: usize = 4096;
+
+/// Where workers put their lines. Cloning shares the writer.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    live: Arc<Live>,
+    writer: Arc<OnceLock<SyncSender<String>>>,
+}
+
+impl AccessLog {
+    /// Writes in the form that the newest settings ask for. The writer starts with the first line.
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live, writer: Arc::default() }
+    }
+
+    /// Writes the line of a call that is over, if lines are wanted.
+    pub fn write(&self, call: &CallMeta, outcome: Outcome, took: Duration) {
+        let form = self.live.load().access_log;
+        if form == Form::Off {
+            return;
+        }
+        let line = Line::new(call, outcome, took);
+        let text = if form == Form::Json { line.json() } else { line.text() };
+        // A full queue means that nobody reads: the line is lost, the call is not.
+        let _ = self.writer.get_or_init(start).try_send(text);
+    }
+}
+
+fn start() -> SyncSender<String> {
+    let (lines, waiting) = sync_channel(WAITING);
+    let thread = std::thread::Builder::new().name("access-log".to_owned());
+    // Without the thread the receiver is gone and lines are dropped.
+    drop(thread.spawn(move || write_all(&waiting)));
+    lines
+}
+
+fn write_all(lines: &Receiver<String>) {
+    let mut stdout = std::io::BufWriter::new(std::io::stdout());
+    while let Ok(mut line) = lines.recv() {
+        loop {
+            line.push('\n');
+            if stdout.write_all(line.as_bytes()).is_err() {
+                return;
+            }
+            match lines.try_recv() {
+                Ok(next) => line = next,
+                Err(_) => break,
+            }
+        }
+        if stdout.flush().is_err() {
+            return;
+        }
+    }
+}
+
+/// What a line says.
+struct Line {
+    fields: Vec<(&'static str, serde_json::Value)>,
+}
+
+impl Line {
+    fn new(call: &CallMeta, outcome: Outcome, took: Duration) -> Self {
+        let target = call.target.get();
+        let tried = call.tried.borrow();
+        let (status, error) = status(call.kind, outcome);
+        let fields = vec![
+            ("time", humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
+            ("service", target.map_or("", |target| target.view.name().as_str()).into()),
+            ("path", call.path.get().map_or("", |path| &**path).into()),
+            ("endpoint", tried.last().map_or("", |e| e.record.address.as_str()).into()),
+            ("attempts", call.attempt().into()),
+            ("status", status.into()),
+            ("error", error.into()),
+            ("duration_ms", ((took.as_secs_f64() * 1e6).round() / 1e3).into()),
+        ];
+        Self { fields }
+    }
+
+    fn json(self) -> String {
+        let fields = self.fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+        serde_json::Value::Object(fields.collect()).to_string()
+    }
+
+    fn text(self) -> String {
+        let plain = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"')
+        };
+        let field = |(name, value): (&str, serde_json::Value)| match value.as_str() {
+            Some(text) if plain(text) => format!("{name}={text}"),
+            _ => format!("{name}={value}"),
+        };
+        self.fields.into_iter().map(field).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn status(kind: Kind, outcome: Outcome) -> (String, &'static str) {
+    let cancelled = || match kind {
+        Kind::Grpc => GrpcStatus::CANCELLED.name().to_owned(),
+        Kind::Http => "499".to_owned(),
+    };
+    match (outcome, kind) {
+        (Outcome::Answered { grpc, .. }, Kind::Grpc) => (grpc.name().to_owned(), ""),
+        (Outcome::Answered { http, .. }, Kind::Http) => (http.to_string(), ""),
+        (Outcome::Failed(reason), Kind::Grpc) => {
+            (GrpcStatus::new(reason.grpc_status()).name().to_owned(), reason.as_str())
+        }
+        (Outcome::Failed(reason), Kind::Http) => {
+            (reason.http_status().to_string(), reason.as_str())
+        }
+        (Outcome::Reset, _) => ("RESET".to_owned(), "reset by the endpoint"),
+        (Outcome::Cancelled, _) => (cancelled(), "cancelled"),
+    }
+}

@@ -1,0 +1,94 @@
+//! What operators and Prometheus ask: HTTP/1.1, on the control thread, never on the path of a call.
+
+mod collector;
+mod reports;
+mod routes;
+mod why;
+
+use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, task::spawn_local};
+
+pub use collector::DirectoryCollector;
+
+use crate::{
+    discovery::Directory,
+    listener::{Accepted, Bound},
+    metrics::Metrics,
+    shared::Live,
+    telemetry::LogLevel,
+};
+
+/// From accept to the end of a request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after the system could not accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the admin pages tell of, and what they can do.
+pub struct Admin {
+    /// The settings in force.
+    pub live: Arc<Live>,
+    /// What is known of services and sources.
+    pub directory: Directory,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Changes the log.
+    pub log: LogLevel,
+    /// Reasons why the process is not ready, beyond what the sources say: empty when there are none.
+    pub unready: Box<dyn Fn() -> Vec<String>>,
+    /// Starts a drain.
+    pub drain: Box<dyn Fn()>,
+}
+
+/// Serves the admin pages for as long as it is polled.
+pub async fn serve(bound: Bound, admin: Rc<Admin>) {
+    loop {
+        match bound.accept().await {
+            Ok(accepted) => drop(spawn_local(connection(accepted, Rc::clone(&admin)))),
+            Err(error) => {
+                tracing::warn!(%error, "admin: cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(accepted: Accepted, admin: Rc<Admin>) {
+    let served = match accepted {
+        Accepted::Tcp(stream) => match TcpStream::from_std(stream) {
+            Ok(stream) => http(TokioIo::new(stream), admin).await,
+            Err(_) => return,
+        },
+        Accepted::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
+            Ok(stream) => http(TokioIo::new(stream), admin).await,
+            Err(_) => return,
+        },
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "admin: connection ended");
+    }
+}
+
+fn http<T>(io: T, admin: Rc<Admin>) -> impl Future<Output = hyper::Result<()>>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+{
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(
+            io,
+            service_fn(move |request| {
+                let admin = Rc::clone(&admin);
+                async move { Ok::<_, std::convert::Infallible>(routes::answer(request, &admin).await) }
+            }),
+        )
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}

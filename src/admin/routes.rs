@@ -1,0 +1,146 @@
+//! Which path is answered by what.
+
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use prometheus::TextEncoder;
+use serde_json::{Value, json};
+
+use super::{Admin, reports, why};
+use crate::config;
+
+const PATHS: &str = "/metrics /live /ready /services /services/NAME /why?authority= /config; POST /drain, PUT /log?level=";
+
+/// Answers one request.
+pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    let query = Query::new(request.uri().query().unwrap_or(""));
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    match (&*path, request.method()) {
+        ("/drain", &Method::POST) => {
+            (admin.drain)();
+            json_of(StatusCode::ACCEPTED, &json!({"draining": true}))
+        }
+        ("/drain", _) => not_allowed("POST"),
+        ("/log", &Method::PUT) => log(admin, query.get("level")),
+        ("/log", _) => not_allowed("PUT"),
+        _ if !is_read => not_allowed("GET, HEAD"),
+        ("/live", _) => text(StatusCode::OK, "ok\n"),
+        ("/ready", _) => ready(admin),
+        ("/metrics", _) => metrics(admin),
+        ("/services", _) => json_of(StatusCode::OK, &reports::services(&admin.directory)),
+        ("/why", _) => why::answer(admin, &query).await,
+        ("/config", _) => {
+            json_of(StatusCode::OK, &config::effective_json(admin.live.load().settings()))
+        }
+        (path, _) => match path.strip_prefix("/services/") {
+            Some(name) => service(admin, &decode(name)).await,
+            None => error(StatusCode::NOT_FOUND, &format!("no page {path:?}; there are {PATHS}")),
+        },
+    }
+}
+
+fn ready(admin: &Admin) -> Response<Full<Bytes>> {
+    let mut reasons = (admin.unready)();
+    reasons.extend(reports::unsynced(&admin.directory));
+    if reasons.is_empty() {
+        text(StatusCode::OK, "ready\n")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", reasons.join("\n")))
+    }
+}
+
+fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
+    match TextEncoder::new().encode_to_string(&admin.metrics.registry().gather()) {
+        Ok(metrics) => {
+            let mut response = text(StatusCode::OK, &metrics);
+            let kind = http::HeaderValue::from_static(prometheus::TEXT_FORMAT);
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
+    }
+}
+
+fn log(admin: &Admin, level: Option<&str>) -> Response<Full<Bytes>> {
+    match level.map(|level| admin.log.set(level)) {
+        Some(Ok(())) => json_of(StatusCode::OK, &json!({"level": level})),
+        Some(Err(wrong)) => error(StatusCode::BAD_REQUEST, &wrong.to_string()),
+        None => error(StatusCode::BAD_REQUEST, "PUT /log?level=debug"),
+    }
+}
+
+async fn service(admin: &Admin, name: &str) -> Response<Full<Bytes>> {
+    match why::find(admin, name).await {
+        Ok(service) => json_of(StatusCode::OK, &reports::service(&service)),
+        Err((status, message)) => error(status, &message),
+    }
+}
+
+/// JSON, for programs and for `jq`.
+pub(super) fn json_of(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = text(status, &format!("{value}\n"));
+    let kind = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// `{"error": ...}`.
+pub(super) fn error(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
+    json_of(status, &json!({"error": message}))
+}
+
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &format!("use {methods}"));
+    response.headers_mut().insert(ALLOW, http::HeaderValue::from_static(methods));
+    response
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// The parameters of a query, decoded. The first of a name counts.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn new(query: &str) -> Self {
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
+        };
+        Self(query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect())
+    }
+
+    /// A parameter that is there and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| &**value).filter(|value| !value.is_empty())
+    }
+}
+
+fn decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_empty_ones_are_as_if_absent() {
+        let query = Query::new("authority=a%40b&filter=zone+in+%28a,b%29&node=&authority=second&x");
+        assert_eq!(query.get("authority"), Some("a@b"));
+        assert_eq!(query.get("filter"), Some("zone in (a,b)"));
+        assert_eq!(query.get("node"), None);
+        assert_eq!(query.get("x"), None);
+    }
+}

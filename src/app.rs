@@ -1,0 +1,209 @@
+//! The process: threads, signals, reloads, and the order in which it stops. Wiring only.
+
+mod accept;
+mod reload;
+
+use std::{future::Future, io, num::NonZero, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::{JoinSet, spawn_local},
+};
+
+use crate::{
+    access_log::AccessLog,
+    admin::{self, Admin, DirectoryCollector},
+    config::{ConfigErrors, Loaded, Settings},
+    discovery,
+    listener::{BindError, Bound, bind},
+    metrics::Metrics,
+    proxy::Parts,
+    shared::Live,
+    telemetry::LogLevel,
+    worker::{Phase, Worker},
+};
+
+/// What a process runs with.
+pub struct Program {
+    /// The configuration it starts with.
+    pub loaded: Loaded,
+    /// Loads the configuration again, flags and environment included.
+    pub reload: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
+    /// Changes the log.
+    pub log: LogLevel,
+}
+
+/// Where a running program listens, told once everything is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Of the applications.
+    pub listeners: Vec<String>,
+    /// Of operators.
+    pub admin: String,
+}
+
+/// Why the process ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An address could not be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system gave no thread, no event queue or no signal handler.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// A metric of ours is not one: a mistake in the program.
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Runs until told to stop, by signal or by `stop`. `started` is called once all is bound.
+///
+/// # Errors
+/// [`AppError`], before the first call is served.
+pub fn run(
+    program: Program,
+    started: impl FnOnce(&Addresses),
+    stop: impl Future<Output = ()>,
+) -> Result<(), AppError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(control(program, started, stop))
+}
+
+/// The control thread: everything but the path of a call.
+async fn control(
+    program: Program,
+    started: impl FnOnce(&Addresses),
+    stop: impl Future<Output = ()>,
+) -> Result<(), AppError> {
+    let Program { loaded, reload, log } = program;
+    let settings = Arc::new(loaded.settings);
+    let live = Arc::new(Live::new(Arc::clone(&settings)));
+    let metrics = Metrics::new();
+    let (phase, phases) = watch::channel(Phase::Running);
+
+    // Bound first: an address in use must end the process before it has told anyone of itself.
+    let admin_socket = bind(&settings.admin)?;
+    let listeners: Vec<Bound> = settings
+        .listeners
+        .iter()
+        .map(|listener| bind(&listener.address))
+        .collect::<Result<_, _>>()?;
+    let addresses = Addresses {
+        listeners: listeners.iter().map(Bound::address).collect(),
+        admin: admin_socket.address(),
+    };
+
+    let (directory, sources) = discovery::start(&settings.sources);
+    metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
+    let access_log = AccessLog::new(Arc::clone(&live));
+    let parts = Parts {
+        live: Arc::clone(&live),
+        directory: directory.clone(),
+        metrics: metrics.clone(),
+        access_log,
+    };
+    let workers: Vec<_> = (0..worker_count(settings.workers))
+        .map(|number| Worker::start(number, parts.clone(), phases.clone()))
+        .collect::<io::Result<_>>()?;
+    let workers = Arc::new(workers);
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let gauge = metrics.downstream_connections(&listener.address());
+        accepting.spawn_local(accept::accept(
+            listener,
+            Arc::clone(&workers),
+            gauge,
+            phases.clone(),
+        ));
+    }
+
+    let (drain, mut drain_asked) = mpsc::unbounded_channel();
+    let admin = Admin {
+        live: Arc::clone(&live),
+        directory: directory.clone(),
+        metrics: metrics.clone(),
+        log,
+        unready: Box::new({
+            let phases = phases.clone();
+            move || match *phases.borrow() {
+                Phase::Running => Vec::new(),
+                _ => vec!["draining".to_owned()],
+            }
+        }),
+        drain: Box::new(move || drop(drain.send(()))),
+    };
+    spawn_local(admin::serve(admin_socket, Rc::new(admin)));
+    spawn_local(reload::run(reload::Reload {
+        path: loaded.path,
+        load: reload,
+        live: Arc::clone(&live),
+        sources,
+        metrics,
+    }));
+    spawn_local(tell_supervisor_when_ready(directory));
+    tracing::info!(listeners = ?addresses.listeners, admin = %addresses.admin, "serving");
+    started(&addresses);
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        _ = drain_asked.recv() => tracing::info!("POST /drain: draining"),
+        () = stop => {}
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    phase.send_replace(Phase::Draining);
+    accepting.join_all().await;
+    workers.iter().for_each(Worker::no_more);
+    let limit = live.load().drain_timeout;
+    tokio::select! {
+        () = drained(&workers) => tracing::info!("drained"),
+        () = tokio::time::sleep(limit) => {
+            tracing::warn!(?limit, "drain_timeout passed: ending the calls that are left");
+        }
+        _ = terminate.recv() => tracing::warn!("second signal: stopping now"),
+        _ = interrupt.recv() => tracing::warn!("second signal: stopping now"),
+    }
+    phase.send_replace(Phase::Stopped);
+    drained(&workers).await;
+    Ok(())
+}
+
+/// Waits until every worker has ended.
+async fn drained(workers: &[Worker]) {
+    /// Workers end on threads of their own; looking is cheap, and only done while stopping.
+    const LOOK: Duration = Duration::from_millis(5);
+    while !workers.iter().all(Worker::has_ended) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn worker_count(configured: usize) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+        workers => workers,
+    }
+}
+
+/// systemd's `Type=notify`: ready once every source has been read.
+async fn tell_supervisor_when_ready(directory: discovery::Directory) {
+    const LOOK: Duration = Duration::from_millis(50);
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    while !directory.sources().iter().all(|source| source.synced) {
+        tokio::time::sleep(LOOK).await;
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "cannot notify the supervisor");
+    }
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("loaded", &self.loaded).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,49 @@
+//! Accepts connections and deals them to the workers.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use prometheus::IntGauge;
+use tokio::sync::watch;
+
+use crate::{
+    listener::{Accepted, Bound},
+    worker::{Phase, Worker},
+};
+
+/// Pause after the system could not accept: out of descriptors, most likely. Connections wait in the
+/// backlog meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until the process drains. What waits in the backlog then is still accepted: those
+/// applications believe that they are connected.
+pub(super) async fn accept(
+    listener: Bound,
+    workers: Arc<Vec<Worker>>,
+    gauge: IntGauge,
+    mut phase: watch::Receiver<Phase>,
+) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => deal(accepted, &workers, &gauge),
+                Err(error) => {
+                    tracing::warn!(%error, listener = listener.address(), "cannot accept");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+        }
+    }
+    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+        deal(accepted, &workers, &gauge);
+    }
+}
+
+/// To the worker with the fewest connections: few, long-lived connections would spread badly by
+/// chance.
+fn deal(accepted: Accepted, workers: &[Worker], gauge: &IntGauge) {
+    if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections()) {
+        worker.give(accepted, gauge.clone());
+    }
+}

@@ -1,0 +1,91 @@
+//! Loads the configuration again: on SIGHUP, and when its file changes.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    config::{ConfigErrors, Settings},
+    discovery,
+    metrics::Metrics,
+    shared::Live,
+    watch_file,
+};
+
+/// What a reload needs, and what it changes.
+pub(super) struct Reload {
+    pub(super) path: Option<PathBuf>,
+    pub(super) load: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
+    pub(super) live: Arc<Live>,
+    pub(super) sources: discovery::Sources,
+    pub(super) metrics: Metrics,
+}
+
+/// Reloads for as long as the process runs. A bad file changes nothing.
+pub(super) async fn run(mut reload: Reload) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => return tracing::error!(%error, "no reload on SIGHUP"),
+    };
+    let watcher = reload.path.as_deref().map(watch_file::watch);
+    let mut changes = match watcher {
+        Some(Ok(changes)) => Some(changes),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the configuration file is not watched; send SIGHUP to reload");
+            None
+        }
+        None => None,
+    };
+    loop {
+        tokio::select! {
+            received = hangup.recv() => if received.is_none() { return },
+            () = changed(&mut changes) => {}
+        }
+        reload.now();
+    }
+}
+
+async fn changed(changes: &mut Option<mpsc::Receiver<()>>) {
+    match changes {
+        Some(changes) => {
+            if changes.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Reload {
+    fn now(&mut self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        let loaded = (self.load)();
+        self.metrics.count_reload(loaded.is_ok());
+        match loaded {
+            Ok(settings) => self.apply(settings),
+            Err(errors) => tracing::error!("configuration not reloaded, nothing changed: {errors}"),
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    fn apply(&mut self, settings: Settings) {
+        let before = Arc::clone(self.live.load().settings());
+        for (key, differs) in [
+            ("workers", before.workers != settings.workers),
+            ("listener", before.listeners != settings.listeners),
+            ("admin", before.admin != settings.admin),
+        ] {
+            if differs {
+                tracing::warn!(key, "changed in the file: takes effect at the next start");
+            }
+        }
+        if before.sources != settings.sources {
+            self.sources.reload(&settings.sources);
+        }
+        self.live.replace(Arc::new(settings));
+        tracing::info!("configuration reloaded");
+    }
+}

@@ -1,0 +1,213 @@
+//! The pick: selectors in order, then the balancer.
+
+use std::sync::Arc;
+
+use super::{draw::Sequence, round_robin::RoundRobin, subset::Subset};
+use crate::{
+    config::Balance,
+    model::{Endpoint, Selectors, Snapshot},
+};
+
+/// What a service's calls with one selector choose from. Made for one snapshot, on one worker.
+#[derive(Debug)]
+pub struct Choice {
+    rules: Vec<Rule>,
+    known: usize,
+}
+
+/// One selector of the list, with the state of its balancer.
+#[derive(Debug)]
+struct Rule {
+    subset: Subset,
+    sequence: Sequence,
+    balancer: Balancer,
+}
+
+#[derive(Debug)]
+enum Balancer {
+    WeightedRandom,
+    RoundRobin(RoundRobin),
+    P2c,
+}
+
+/// Why no endpoint was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PickError {
+    /// The service has none.
+    NoEndpoints,
+    /// It has some, but the selector leaves none.
+    NoMatch,
+    /// The call has tried all that the selector leaves.
+    AllTried,
+}
+
+impl Choice {
+    /// Evaluates every rule once; picks only look at the result.
+    pub fn new(snapshot: &Snapshot, selectors: &Selectors, balance: Balance) -> Self {
+        let rule = |selector| {
+            let subset = Subset::new(snapshot, selector);
+            let balancer = match balance {
+                Balance::WeightedRandom => Balancer::WeightedRandom,
+                Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(&subset)),
+                Balance::P2c => Balancer::P2c,
+            };
+            Rule { subset, sequence: Sequence::new(), balancer }
+        };
+        let rules = selectors.rules().iter().map(rule);
+        let rules = rules.filter(|rule| !rule.subset.members().is_empty()).collect();
+        Self { rules, known: snapshot.endpoints.len() }
+    }
+
+    /// The endpoint for the next attempt of a call that has tried `tried`: from the first rule that
+    /// has one left.
+    ///
+    /// # Errors
+    /// [`PickError`] tells an unknown service from a selector that matches nothing and from a call
+    /// that has tried everything.
+    pub fn pick(&self, tried: &[Arc<Endpoint>]) -> Result<&Arc<Endpoint>, PickError> {
+        self.rules.iter().find_map(|rule| rule.pick(tried)).ok_or(match self {
+            Self { known: 0, .. } => PickError::NoEndpoints,
+            Self { rules, .. } if rules.is_empty() => PickError::NoMatch,
+            _ => PickError::AllTried,
+        })
+    }
+
+    /// The endpoints of the first rule that leaves any.
+    pub fn candidates(&self) -> Option<&Subset> {
+        self.rules.first().map(|rule| &rule.subset)
+    }
+}
+
+impl Rule {
+    fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
+        let mut excluded = self.subset.positions(tried);
+        let at = match &self.balancer {
+            Balancer::WeightedRandom => self.subset.draw(self.sequence.next(), &excluded)?,
+            Balancer::RoundRobin(turns) => turns.pick(&self.subset, &excluded)?,
+            Balancer::P2c => {
+                let first = self.subset.draw(self.sequence.next(), &excluded)?;
+                let place = excluded.partition_point(|&at| at < first);
+                excluded.insert(place, first);
+                match self.subset.draw(fastrand::u64(..), &excluded) {
+                    Some(second) if self.is_better(second, first) => second,
+                    _ => first,
+                }
+            }
+        };
+        Some(&self.subset.members()[at])
+    }
+
+    /// Power of two choices, weighted: both were drawn by weight, and the second wins where, with
+    /// this call added, it would still hold no more calls for its weight than the first holds
+    /// already. At rest the first always wins, so that shares follow the weights exactly; under load
+    /// calls in flight settle in proportion to the weights. For equal weights it is the rule of
+    /// Mitzenmacher ("The power of two choices in randomized load balancing", 2001): fewer wins.
+    fn is_better(&self, second: usize, first: usize) -> bool {
+        let in_flight = |at: usize| u64::from(self.subset.members()[at].load.in_flight());
+        (in_flight(second) + 1) * self.subset.weight(first)
+            <= in_flight(first) * self.subset.weight(second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, VecDeque};
+
+    use super::*;
+    use crate::{balance::subset::tests::snapshot, model::InFlight};
+
+    const ALL: [Balance; 3] = [Balance::WeightedRandom, Balance::RoundRobin, Balance::P2c];
+
+    fn choice(weights: &[u32], selectors: &str, balance: Balance) -> Choice {
+        Choice::new(&snapshot(weights), &selectors.parse().unwrap(), balance)
+    }
+
+    fn shares(choice: &Choice, calls: usize, concurrent: usize) -> Vec<f64> {
+        let mut counts = HashMap::<String, usize>::new();
+        let mut held = VecDeque::<InFlight>::new();
+        for _ in 0..calls {
+            if held.len() == concurrent {
+                // Calls end in no particular order.
+                let ended = fastrand::usize(..held.len());
+                held.swap_remove_back(ended);
+            }
+            let endpoint = choice.pick(&[]).unwrap();
+            held.push_back(endpoint.load.pick());
+            *counts.entry(endpoint.record.address.to_string()).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort();
+        counts.into_iter().map(|(_, count)| count as f64 / calls as f64).collect()
+    }
+
+    #[test]
+    fn every_balancer_gives_each_endpoint_its_weight_of_the_calls() {
+        for balance in ALL {
+            for concurrent in [1, 6, 50] {
+                let shares = shares(&choice(&[1, 2, 3], "", balance), 6_000, concurrent);
+                for (share, weight) in shares.iter().zip([1.0, 2.0, 3.0]) {
+                    let wanted = weight / 6.0;
+                    assert!(
+                        (share / wanted - 1.0).abs() < 0.05,
+                        "{balance:?}, {concurrent} at once: {shares:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_spreads_turns_evenly() {
+        let choice = choice(&[5, 1, 1], "", Balance::RoundRobin);
+        let picks: Vec<_> = (0..700).map(|_| choice.pick(&[]).unwrap().record.weight).collect();
+        let longest = picks.split(|weight| *weight != 5).map(<[_]>::len).max();
+        assert!(longest <= Some(5), "runs of at most five: {longest:?}");
+        assert!(
+            picks.chunks(7).all(|turn| (4..=6).contains(&turn.iter().filter(|w| **w == 5).count()))
+        );
+    }
+
+    #[test]
+    fn p2c_turns_away_from_an_endpoint_that_holds_many_calls() {
+        let choice = choice(&[1, 1, 1], "", Balance::P2c);
+        let busy = Arc::clone(choice.pick(&[]).unwrap());
+        let _held: Vec<_> = (0..100).map(|_| busy.load.pick()).collect();
+        for _ in 0..1_000 {
+            let picked = choice.pick(&[]).unwrap();
+            assert_ne!(picked.record.address, busy.record.address);
+        }
+    }
+
+    #[test]
+    fn a_call_never_gets_an_endpoint_that_it_has_tried() {
+        for balance in ALL {
+            let choice = choice(&[1, 2, 3, 4], "", balance);
+            for _ in 0..500 {
+                let mut tried = Vec::new();
+                while let Ok(endpoint) = choice.pick(&tried) {
+                    assert!(!tried.iter().any(|t: &Arc<Endpoint>| Arc::ptr_eq(t, endpoint)));
+                    tried.push(Arc::clone(endpoint));
+                }
+                assert_eq!(tried.len(), 4);
+                assert_eq!(choice.pick(&tried).unwrap_err(), PickError::AllTried);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_rule_with_an_untried_endpoint_decides() {
+        let choice = choice(&[1, 1, 1, 1], "version=v9;version=v2;version=v1", Balance::P2c);
+        let first = choice.pick(&[]).unwrap();
+        let second = choice.pick(&[Arc::clone(first)]).unwrap();
+        assert_eq!((&*first.record.version, &*second.record.version), ("v2", "v2"));
+        let third = choice.pick(&[Arc::clone(first), Arc::clone(second)]).unwrap();
+        assert_eq!(third.record.version, "v1");
+    }
+
+    #[test]
+    fn nothing_known_and_nothing_matching_are_told_apart() {
+        assert_eq!(choice(&[], "", Balance::P2c).pick(&[]).unwrap_err(), PickError::NoEndpoints);
+        let unmatched = choice(&[1], "version=v9", Balance::P2c);
+        assert_eq!(unmatched.pick(&[]).unwrap_err(), PickError::NoMatch);
+    }
+}

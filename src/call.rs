@@ -1,0 +1,43 @@
+//! A call on its way through the middlewares: what goes down, and what comes back up.
+//!
+//! The listener makes a [`Call`], each middleware passes it on, and a [`Reply`] or a [`CallError`]
+//! comes back. [`CallMeta`] is shared by all of them; when the last one lets go of it, the call is
+//! over, however it ended, and its [`Observer`] is told.
+
+mod error;
+mod exchange;
+mod meta;
+mod pump;
+mod upload;
+
+pub use error::{AttemptError, CallError, Progress};
+pub use exchange::{Broken, Exchange, Failed};
+pub use meta::{CallMeta, Kind, Observer, Outcome, Target};
+pub use upload::Upload;
+
+use std::{pin::Pin, rc::Rc};
+
+use http::{request, response};
+use tokio::time::Sleep;
+
+/// One call: its head, its body not yet read, and what is known about it.
+#[derive(Debug)]
+pub struct Call {
+    /// Method, path, authority and headers, as they will be sent upstream.
+    pub head: request::Parts,
+    /// The body, on its way in.
+    pub upload: Upload,
+    /// What is known about the call.
+    pub meta: Rc<CallMeta>,
+}
+
+/// The beginning of an answer: its head is here, the rest is still being exchanged.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status and headers, as they will be sent downstream.
+    pub head: response::Parts,
+    /// Body and trailers to come, and the rest of the upload.
+    pub exchange: Box<Exchange>,
+    /// When to give up, where the call has a deadline.
+    pub deadline: Option<Pin<Box<Sleep>>>,
+}

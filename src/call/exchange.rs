@@ -1,0 +1,246 @@
+//! A call being exchanged with one endpoint: up and down at the same time.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason as Code, SendStream, client::ResponseFuture};
+use http::{HeaderMap, Request, response};
+
+use super::{
+    AttemptError, Call, CallError, CallMeta, Outcome, Progress,
+    pump::{Ended, Pump, Tap},
+};
+use crate::{
+    connect::Upstream,
+    metrics::{AttemptOutcome, GrpcStatus},
+    model::Reason,
+};
+
+/// One attempt of a call on a connected endpoint.
+///
+/// [`Self::poll_head`] until the endpoint's head is there, then [`Self::poll_body`]. Dropping it
+/// early resets the stream upstream with CANCEL.
+#[derive(Debug)]
+pub struct Exchange {
+    // Fields drop in order: streams first, so that their resets still find a connection.
+    answer: Answer,
+    send: SendStream<Bytes>,
+    call: Box<Call>,
+    uploading: bool,
+    upstream: Upstream,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Awaited(ResponseFuture),
+    Here { pump: Pump, seen: Seen },
+}
+
+/// What the answer says of how the call went.
+#[derive(Debug)]
+struct Seen {
+    http: u16,
+    grpc: Option<GrpcStatus>,
+}
+
+/// Why an exchange ended in the middle of the answer.
+#[derive(Debug)]
+pub enum Broken {
+    /// The endpoint reset the stream: the caller gets the same code.
+    Reset(Code),
+    /// The connection to the endpoint was lost.
+    Lost(CallError),
+    /// The caller went away.
+    Cancelled,
+}
+
+impl Exchange {
+    /// Sends the head of `call`. The body follows as it is polled.
+    ///
+    /// # Errors
+    /// The call comes back: the connection took nothing of it.
+    pub fn begin(
+        call: Box<Call>,
+        mut upstream: Upstream,
+        request: Request<()>,
+    ) -> Result<Self, AttemptError> {
+        let ends = call.upload.is_empty();
+        match upstream.send.send_request(request, ends) {
+            Ok((response, send)) => {
+                let answer = Answer::Awaited(response);
+                Ok(Self { answer, send, call, uploading: !ends, upstream })
+            }
+            Err(error) => Err(unprocessed(call, AttemptOutcome::ConnectFailed, &error)),
+        }
+    }
+
+    /// What is known about the call.
+    pub const fn meta(&self) -> &Rc<CallMeta> {
+        &self.call.meta
+    }
+
+    /// Waits for the head of the answer, sending the body meanwhile.
+    ///
+    /// # Errors
+    /// [`AttemptError`] tells whether the call may be tried again; it then brings the call back.
+    /// Take nothing from the exchange afterwards.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<response::Parts, Failed>> {
+        if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(Failed::Cancelled));
+        }
+        self.upstream.poll_wire(cx);
+        let Answer::Awaited(response) = &mut self.answer else {
+            unreachable!("polled for a head again after it had come")
+        };
+        match ready!(Pin::new(response).poll(cx)) {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let seen = Seen {
+                    http: head.status.as_u16(),
+                    grpc: head.headers.get("grpc-status").map(|v| GrpcStatus::parse(v.as_bytes())),
+                };
+                if body.is_end_stream() {
+                    self.call.meta.finish(seen.outcome());
+                }
+                self.call.upload.commit();
+                self.answer = Answer::Here { pump: Pump::new(body), seen };
+                Poll::Ready(Ok(head))
+            }
+            Err(error) => Poll::Ready(Err(Failed::Upstream(error))),
+        }
+    }
+
+    /// Whether the head of the answer was all of it.
+    pub fn is_over(&self) -> bool {
+        matches!(&self.answer, Answer::Here { pump, .. } if pump.is_empty())
+    }
+
+    /// Moves body and trailers of the answer to `down`, and what is left of the upload up. Ready once
+    /// the end of the answer has been handed over, whether or not the upload had come to its end: an
+    /// early answer is an answer.
+    pub fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut SendStream<Bytes>,
+    ) -> Poll<Result<(), Broken>> {
+        if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(Broken::Cancelled));
+        }
+        self.upstream.poll_wire(cx);
+        let Answer::Here { pump, seen } = &mut self.answer else {
+            unreachable!("polled for a body before its head had come")
+        };
+        match ready!(pump.poll(cx, down, seen)) {
+            Ok(()) => {
+                self.call.meta.finish(seen.outcome());
+                Poll::Ready(Ok(()))
+            }
+            Err(Ended::Sink) => Poll::Ready(Err(Broken::Cancelled)),
+            Err(Ended::Source(error)) => Poll::Ready(Err(self.broken(&error))),
+        }
+    }
+
+    /// Why the head never came, and the call, if it may be tried again.
+    pub fn fail(mut self: Box<Self>, failed: Failed) -> AttemptError {
+        let error = match failed {
+            Failed::Cancelled => {
+                return AttemptError {
+                    error: CallError::new(Reason::UpstreamReset, "the caller went away"),
+                    outcome: AttemptOutcome::Cancelled,
+                    progress: Progress::MaybeProcessed,
+                };
+            }
+            Failed::Upstream(error) => error,
+        };
+        if is_proof_of_no_work(&error) && self.call.upload.rewind() {
+            return unprocessed(self.call, AttemptOutcome::Refused, &error);
+        }
+        AttemptError {
+            error: self.lost(&error),
+            outcome: AttemptOutcome::Reset,
+            progress: Progress::MaybeProcessed,
+        }
+    }
+
+    /// Says that the endpoint had not answered when the call was given up.
+    pub fn gave_up(&self) {
+        if matches!(self.answer, Answer::Awaited(_)) {
+            self.upstream.suspect();
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if self.uploading {
+            let uploaded = ready!(self.call.upload.poll(cx, &mut self.send));
+            self.uploading = false;
+            return Poll::Ready(uploaded);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn broken(&self, error: &h2::Error) -> Broken {
+        match error.reason() {
+            Some(code) if error.is_reset() && error.is_remote() => Broken::Reset(code),
+            _ => Broken::Lost(self.lost(error)),
+        }
+    }
+
+    fn lost(&self, error: &h2::Error) -> CallError {
+        let meta = &self.call.meta;
+        let (service, address) = (meta.target().view.name(), &meta.endpoint().record.address);
+        if error.is_library() {
+            let text = format!("service {service}: {address} sent what is not HTTP/2: {error}");
+            return CallError::new(Reason::UpstreamProtocol, text);
+        }
+        let text = format!(
+            "service {service}: {address} broke off after the call was sent ({error}); \
+             it may have been processed, so it was not tried again"
+        );
+        CallError::new(Reason::UpstreamReset, text)
+    }
+}
+
+/// Why the head of an answer did not come.
+#[derive(Debug)]
+pub enum Failed {
+    /// The endpoint, or the connection to it, ended the stream.
+    Upstream(h2::Error),
+    /// The caller went away.
+    Cancelled,
+}
+
+/// RFC 9113 section 8.7: REFUSED_STREAM, and streams above the last one that a GOAWAY names, were not
+/// processed. h2 reports a received GOAWAY on exactly those streams; streams that a GOAWAY covers
+/// end with their connection, as an I/O error.
+fn is_proof_of_no_work(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_go_away()
+            || (error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM)))
+}
+
+fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &h2::Error) -> AttemptError {
+    let (service, address) = (call.meta.target().view.name(), &call.meta.endpoint().record.address);
+    let text = format!("service {service}: {address} did not take the call: {error}");
+    let error = CallError::new(Reason::ConnectFailed, text);
+    AttemptError { error, outcome, progress: Progress::Unprocessed(call) }
+}
+
+impl Seen {
+    fn outcome(&self) -> Outcome {
+        Outcome::Answered { http: self.http, grpc: self.grpc.unwrap_or(GrpcStatus::UNKNOWN) }
+    }
+}
+
+impl Tap for Seen {
+    fn piece(&mut self, _: &Bytes) {}
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = trailers.get("grpc-status") {
+            self.grpc = Some(GrpcStatus::parse(status.as_bytes()));
+        }
+    }
+}

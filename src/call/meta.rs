@@ -1,0 +1,183 @@
+//! What is known about a call.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    fmt,
+    rc::Rc,
+    sync::Arc,
+};
+
+use http::{HeaderMap, header::CONTENT_TYPE, request};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use crate::{
+    config::Policy,
+    metrics::{AttemptOutcome, GrpcStatus},
+    model::{Endpoint, InFlight, Reason, Selectors},
+    view::ServiceView,
+};
+
+/// What is known about a call, from its first header byte to its last.
+pub struct CallMeta {
+    /// When its head had arrived.
+    pub arrived: Instant,
+    /// How it is answered when the proxy itself has to.
+    pub kind: Kind,
+    /// `:path`, for the access log.
+    pub path: OnceCell<Box<str>>,
+    /// Header `pillion-service`, if sent.
+    pub service_header: OnceCell<Box<str>>,
+    /// Header `pillion-node`, or the node in the authority.
+    pub pin: OnceCell<Box<str>>,
+    /// Header `pillion-filter`, parsed.
+    pub filter: OnceCell<Arc<Selectors>>,
+    /// Whether the caller asked for `pillion-why`.
+    pub explain: Cell<bool>,
+    /// Where it goes, once that is decided.
+    pub target: OnceCell<Target>,
+    /// When it must be over.
+    pub deadline: Cell<Option<Instant>>,
+    /// Endpoints tried, the current one last.
+    pub tried: RefCell<SmallVec<[Arc<Endpoint>; 3]>>,
+    /// Counts the call on the endpoint that it is on now.
+    pub in_flight: RefCell<Option<InFlight>>,
+    outcome: Cell<Option<Outcome>>,
+    observer: OnceCell<Rc<dyn Observer>>,
+}
+
+/// Whether a call is gRPC: that decides how errors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `content-type: application/grpc*`.
+    Grpc,
+    /// Any other HTTP/2 request.
+    Http,
+}
+
+/// Where a call goes, and by which rules.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The service, as this worker sees it.
+    pub view: Rc<ServiceView>,
+    /// How its calls are made.
+    pub policy: Arc<Policy>,
+    /// Which of its endpoints may be used.
+    pub selectors: Arc<Selectors>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The endpoint answered to the end.
+    Answered {
+        /// `:status`.
+        http: u16,
+        /// `grpc-status`; UNKNOWN where a gRPC answer had none.
+        grpc: GrpcStatus,
+    },
+    /// The proxy ended it.
+    Failed(Reason),
+    /// The endpoint reset it, with a code that was passed on.
+    Reset,
+    /// The caller went away.
+    Cancelled,
+}
+
+/// Is told when a call is over.
+pub trait Observer {
+    /// Called once, when nothing of the call is left.
+    fn ended(&self, call: &CallMeta, outcome: Outcome);
+}
+
+impl CallMeta {
+    /// A call that has just arrived.
+    pub fn new(head: &request::Parts) -> Self {
+        Self {
+            arrived: Instant::now(),
+            kind: Kind::of(&head.headers),
+            path: OnceCell::new(),
+            service_header: OnceCell::new(),
+            pin: OnceCell::new(),
+            filter: OnceCell::new(),
+            explain: Cell::new(false),
+            target: OnceCell::new(),
+            deadline: Cell::new(None),
+            tried: RefCell::default(),
+            in_flight: RefCell::default(),
+            outcome: Cell::new(None),
+            observer: OnceCell::new(),
+        }
+    }
+
+    /// Who is told when the call is over. The first one set stays.
+    pub fn observe(&self, observer: Rc<dyn Observer>) {
+        let _ = self.observer.set(observer);
+    }
+
+    /// Says how the call ended; the first word counts. A call that ends without one was cancelled.
+    pub fn finish(&self, outcome: Outcome) {
+        if self.outcome.get().is_none() {
+            self.outcome.set(Some(outcome));
+        }
+    }
+
+    /// Where it goes.
+    ///
+    /// # Panics
+    /// Before `resolve`; stages below it may rely on it.
+    pub fn target(&self) -> &Target {
+        self.target.get().expect("`resolve` has set the target")
+    }
+
+    /// The endpoint of the current attempt.
+    ///
+    /// # Panics
+    /// Before `balance`; stages below it may rely on it.
+    pub fn endpoint(&self) -> Arc<Endpoint> {
+        self.tried.borrow().last().cloned().expect("`balance` has chosen an endpoint")
+    }
+
+    /// Number of the current attempt, from 1; 0 before the first.
+    pub fn attempt(&self) -> usize {
+        self.tried.borrow().len()
+    }
+}
+
+impl Drop for CallMeta {
+    fn drop(&mut self) {
+        if let Some(observer) = self.observer.get() {
+            observer.ended(self, self.outcome.get().unwrap_or(Outcome::Cancelled));
+        }
+    }
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Self {
+        let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+        if headers.get(CONTENT_TYPE).is_some_and(is_grpc) { Self::Grpc } else { Self::Http }
+    }
+}
+
+impl Outcome {
+    /// How the attempt on which the call ended counts.
+    pub const fn of_attempt(self) -> AttemptOutcome {
+        match self {
+            Self::Answered { .. } => AttemptOutcome::Ok,
+            Self::Failed(Reason::UpstreamReset | Reason::UpstreamProtocol) | Self::Reset => {
+                AttemptOutcome::Reset
+            }
+            Self::Failed(_) | Self::Cancelled => AttemptOutcome::Cancelled,
+        }
+    }
+}
+
+impl fmt::Debug for CallMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallMeta")
+            .field("kind", &self.kind)
+            .field("target", &self.target.get().map(|target| target.view.name()))
+            .field("tried", &self.tried)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! Moves one direction of a call, frame by frame.
+
+use std::{
+    mem,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use http::HeaderMap;
+
+/// Takes frames from one side and hands them to the other as it has room: what does not fit stays
+/// where it came from, whose window so closes, and nothing is ever held whole.
+#[derive(Debug)]
+pub(super) struct Pump {
+    from: RecvStream,
+    /// A piece that the other side has no room for yet.
+    piece: Bytes,
+    /// Whether the piece is the last.
+    last: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Data,
+    Trailers,
+    Over,
+}
+
+/// Sees what passes.
+pub(super) trait Tap {
+    /// A piece of the body is about to be handed over.
+    fn piece(&mut self, piece: &Bytes);
+    /// Trailers are about to be handed over.
+    fn trailers(&mut self, trailers: &HeaderMap);
+}
+
+/// Why a direction ended before its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The side that sends broke off.
+    Source(h2::Error),
+    /// The side that receives takes no more.
+    Sink,
+}
+
+impl Pump {
+    pub(super) const fn new(from: RecvStream) -> Self {
+        Self { from, piece: Bytes::new(), last: false, state: State::Data }
+    }
+
+    /// Whether there was nothing to move from the beginning.
+    pub(super) fn is_empty(&self) -> bool {
+        self.from.is_end_stream() && self.piece.is_empty()
+    }
+
+    /// Whether all data has been handed over, and no trailers follow.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Whether trailers have been handed over.
+    pub(super) fn has_sent_trailers(&self) -> bool {
+        self.state == State::Over && !self.last
+    }
+
+    /// Moves what can be moved. Ready once the end has been handed over.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut SendStream<Bytes>,
+        tap: &mut impl Tap,
+    ) -> Poll<Result<(), Ended>> {
+        loop {
+            match self.state {
+                State::Data => ready!(self.poll_data(cx, to, tap))?,
+                State::Trailers => ready!(self.poll_trailers(cx, to, tap))?,
+                State::Over => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Hands over as much of one piece as there is room for.
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut SendStream<Bytes>,
+        tap: &mut impl Tap,
+    ) -> Poll<Result<(), Ended>> {
+        if self.piece.is_empty() {
+            match ready!(self.from.poll_data(cx)) {
+                Some(piece) => self.piece = piece.map_err(Ended::Source)?,
+                None => {
+                    self.state = State::Trailers;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            self.last = self.from.is_end_stream();
+            // An empty frame that ends nothing says nothing: it is not passed on.
+            if self.piece.is_empty() && !self.last {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let wanted = self.piece.len();
+        let room = if wanted == 0 { 0 } else { ready!(poll_room(cx, to, wanted))? };
+        let part =
+            if room == wanted { mem::take(&mut self.piece) } else { self.piece.split_to(room) };
+        let ends = self.last && self.piece.is_empty();
+        tap.piece(&part);
+        to.send_data(part, ends).map_err(|_| Ended::Sink)?;
+        // The sender may send as much again. It can only fail after a reset, which shows by itself.
+        let _ = self.from.flow_control().release_capacity(room);
+        if ends {
+            self.state = State::Over;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut SendStream<Bytes>,
+        tap: &mut impl Tap,
+    ) -> Poll<Result<(), Ended>> {
+        let handed = match ready!(self.from.poll_trailers(cx)).map_err(Ended::Source)? {
+            Some(trailers) => {
+                tap.trailers(&trailers);
+                to.send_trailers(trailers)
+            }
+            None => {
+                self.last = true;
+                to.send_data(Bytes::new(), true)
+            }
+        };
+        self.state = State::Over;
+        Poll::Ready(handed.map_err(|_| Ended::Sink))
+    }
+}
+
+/// How many of `wanted` bytes the receiving side has room for: at least one.
+fn poll_room(
+    cx: &mut Context<'_>,
+    to: &mut SendStream<Bytes>,
+    wanted: usize,
+) -> Poll<Result<usize, Ended>> {
+    to.reserve_capacity(wanted);
+    loop {
+        let room = to.capacity();
+        if room > 0 {
+            return Poll::Ready(Ok(room.min(wanted)));
+        }
+        match ready!(to.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(Err(Ended::Sink)),
+        }
+    }
+}

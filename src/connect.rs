@@ -1,0 +1,14 @@
+//! Connections to endpoints: one for each call, connected ahead, or shared.
+//!
+//! A worker owns one [`Connector`]; nothing here crosses threads. [`crate::middleware`] asks it for an
+//! [`Upstream`] once per attempt. Nothing of a call is sent before the endpoint counts as connected,
+//! so every [`DialError`] is proof that the endpoint did not work on the call.
+
+mod dial;
+mod gather;
+mod pool;
+mod upstream;
+mod warm;
+
+pub use dial::DialError;
+pub use upstream::{Connector, Dialing, Upstream};

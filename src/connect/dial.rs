@@ -1,0 +1,226 @@
+//! One new connection: TCP, the HTTP/2 preface and, where asked for, the peer's SETTINGS.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::gather::Gather;
+use crate::{
+    config::Ready,
+    metrics::{AttemptOutcome, OpenConnection, ServiceMetrics},
+    model::Endpoint,
+};
+
+/// Bytes that an endpoint may send on one stream before the application has taken any.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes that an endpoint may send on one connection. Large, so that one application that does not
+/// read cannot stall the others that share a pooled connection; h2 also takes its allowance for
+/// small DATA frames from it.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Bytes of one call kept for an endpoint that does not read.
+const SEND_BUFFER: usize = 256 << 10;
+/// Largest response head, after HPACK.
+const MAX_HEADER_LIST: u32 = 256 << 10;
+/// How long sent bytes may stay unacknowledged, and a silent peer unprobed.
+const PEER_LOST: Duration = Duration::from_secs(20);
+
+/// The connection proper: whoever holds it must poll it.
+pub(super) type Wire = client::Connection<Gather<TcpStream>, Bytes>;
+
+/// A connection that counts as connected.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    pub(super) send: SendRequest<Bytes>,
+    pub(super) wire: Box<Wire>,
+    pub(super) open: OpenConnection,
+}
+
+/// How the connection will end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With its call: closed by RST, which leaves no TIME_WAIT. A port kept for a minute after each
+    /// call would bound calls to one endpoint at 28 000 ports / 60 s, some 470 a second.
+    WithCall,
+    /// In its own time, by GOAWAY and FIN.
+    Graceful,
+}
+
+/// Why an endpoint could not be connected. Nothing of the call was sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DialError {
+    /// Not connected, or not ready, within `connect_timeout`.
+    #[error("{address}: not connected within {}", humantime::format_duration(*.limit))]
+    Timeout {
+        /// Which endpoint.
+        address: String,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// The system or the peer refused.
+    #[error("{address}: {source}")]
+    Io {
+        /// Which endpoint.
+        address: String,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// It closed the connection before it sent its SETTINGS.
+    #[error("{address}: closed the connection before it sent HTTP/2 SETTINGS")]
+    Closed {
+        /// Which endpoint.
+        address: String,
+    },
+    /// What it sent is not HTTP/2.
+    #[error("{address}: does not speak HTTP/2 ({reason})")]
+    Protocol {
+        /// Which endpoint.
+        address: String,
+        /// What h2 found.
+        reason: String,
+    },
+    /// The record asks for TLS.
+    #[error("{address}: its record asks for TLS, which this version does not speak")]
+    Tls {
+        /// Which endpoint.
+        address: String,
+    },
+}
+
+impl DialError {
+    /// How the attempt counts.
+    pub const fn outcome(&self) -> AttemptOutcome {
+        match self {
+            Self::Timeout { .. } => AttemptOutcome::ConnectTimeout,
+            _ => AttemptOutcome::ConnectFailed,
+        }
+    }
+
+    /// Whether something answered, but not in HTTP/2.
+    pub const fn is_protocol(&self) -> bool {
+        matches!(self, Self::Protocol { .. })
+    }
+}
+
+/// Connects to `endpoint` within `limit`.
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    ready: Ready,
+    ending: Ending,
+    limit: Duration,
+    metrics: &ServiceMetrics,
+) -> Result<Dialed, DialError> {
+    let address = || endpoint.record.address.to_string();
+    if endpoint.record.tls {
+        return Err(DialError::Tls { address: address() });
+    }
+    let began = Instant::now();
+    let connecting = async {
+        let tcp = connect(endpoint, ending)
+            .await
+            .map_err(|source| DialError::Io { address: address(), source: Arc::new(source) })?;
+        let open = metrics.connection_opened();
+        let (send, mut wire) =
+            handshake(tcp, ready).await.map_err(|error| failed(&error, address()))?;
+        if ready == Ready::Settings {
+            settings(&mut wire).await.map_err(|error| match error {
+                Some(error) => failed(&error, address()),
+                None => DialError::Closed { address: address() },
+            })?;
+        }
+        Ok(Dialed { send, wire, open })
+    };
+    let dialed = tokio::time::timeout(limit, connecting)
+        .await
+        .unwrap_or_else(|_| Err(DialError::Timeout { address: address(), limit }))?;
+    metrics.connected(began.elapsed());
+    Ok(dialed)
+}
+
+async fn connect(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpStream> {
+    let Some(address) = endpoint.record.address.socket() else {
+        return connect_by_name(endpoint, ending).await;
+    };
+    connect_to(address, ending).await
+}
+
+/// Tries each address of a host name in turn; the time limit is the caller's.
+async fn connect_by_name(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for address in tokio::net::lookup_host(endpoint.record.address.as_str()).await? {
+        match connect_to(address, ending).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn connect_to(address: SocketAddr, ending: Ending) -> io::Result<TcpStream> {
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match ending {
+        Ending::WithCall => socket.set_linger(Some(Duration::ZERO))?,
+        Ending::Graceful => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PEER_LOST))?,
+    }
+    socket.set_tcp_user_timeout(Some(PEER_LOST))?;
+    // On loopback the connection is there when the call returns: no wait, no second system call.
+    let connected = match socket.connect(&address.into()) {
+        Ok(()) => true,
+        Err(error) if error.raw_os_error() == Some(EINPROGRESS) => false,
+        Err(error) => return Err(error),
+    };
+    let stream = TcpStream::from_std(socket.into())?;
+    if !connected {
+        stream.writable().await?;
+        if let Some(error) = SockRef::from(&stream).take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
+}
+
+/// Linux: "operation now in progress".
+const EINPROGRESS: i32 = 115;
+
+async fn handshake(
+    tcp: TcpStream,
+    ready: Ready,
+) -> Result<(SendRequest<Bytes>, Box<Wire>), h2::Error> {
+    // No stream may be opened before SETTINGS came: h2 then tells their arrival by its limit.
+    let streams = if ready == Ready::Settings { 0 } else { usize::MAX };
+    let (send, wire) = client::Builder::new()
+        .initial_max_send_streams(streams)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .enable_push(false)
+        .handshake(Gather::new(tcp))
+        .await?;
+    Ok((send, Box::new(wire)))
+}
+
+/// Waits for the peer's first SETTINGS; an error without a cause is a clean close.
+async fn settings(wire: &mut Wire) -> Result<(), Option<h2::Error>> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut *wire).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(None)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(Some(error))),
+        Poll::Pending if wire.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+fn failed(error: &h2::Error, address: String) -> DialError {
+    match error.get_io() {
+        Some(source) => {
+            let source = Arc::new(io::Error::new(source.kind(), source.to_string()));
+            DialError::Io { address, source }
+        }
+        None => DialError::Protocol { address, reason: error.to_string() },
+    }
+}

@@ -1,0 +1,330 @@
+//! Shared connections: many calls on one, as few connections as the peer's
+//! MAX_CONCURRENT_STREAMS allows.
+//!
+//! Each endpoint has its own connections, on each worker its own. A connection ends when the peer
+//! says GOAWAY, when it is idle for [`IDLE`], or after its last call when the endpoint has left.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{Ping, PingPong, client::SendRequest};
+use tokio::{
+    sync::Notify,
+    task::spawn_local,
+    time::{Instant, sleep, timeout},
+};
+
+use super::dial::{DialError, Dialed, Ending, Wire, dial};
+use crate::{
+    config::Ready,
+    metrics::{OpenConnection, ServiceMetrics},
+    model::{Endpoint, Load},
+};
+
+/// How long a connection without calls is kept.
+const IDLE: Duration = Duration::from_secs(300);
+/// How often connections are looked over while there are any.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Streams expected of a connection that is not there yet (RFC 9113 section 6.5.2 advises peers to
+/// allow no fewer).
+const EXPECTED_STREAMS: usize = 100;
+/// Time between PINGs on a quiet connection. gRPC servers answer more than one in five minutes with
+/// GOAWAY `too_many_pings`.
+const KEEPALIVE: Duration = Duration::from_secs(301);
+/// How long an answer to a PING may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Shared connections of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    /// By the address of [`Load`], which lives as long as the endpoint is in the service.
+    endpoints: RefCell<HashMap<*const Load, Rc<Connections>, foldhash::fast::RandomState>>,
+    sweeping: Cell<bool>,
+}
+
+/// Connections to one endpoint.
+#[derive(Debug)]
+struct Connections {
+    load: Arc<Load>,
+    open: RefCell<Vec<Rc<Shared>>>,
+    dialing: Cell<usize>,
+    waiting: Cell<usize>,
+    /// Wakes one waiter for each place that comes free.
+    place: Notify,
+    /// The newest failure to connect, and how many there were.
+    failure: RefCell<Option<DialError>>,
+    failures: Cell<u64>,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Shared {
+    /// None once it takes no more calls; h2 then closes it after the last.
+    send: RefCell<Option<SendRequest<Bytes>>>,
+    in_use: Cell<usize>,
+    idle_since: Cell<Instant>,
+    suspected: Notify,
+}
+
+/// A place on a shared connection; dropping it frees the place.
+#[derive(Debug)]
+pub(super) struct Lease {
+    shared: Rc<Shared>,
+    connections: Weak<Connections>,
+}
+
+type Place = (SendRequest<Bytes>, Lease);
+
+impl Pool {
+    /// A place on a connection that is there and has room.
+    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<Place> {
+        let endpoints = self.endpoints.borrow();
+        endpoints.get(&Arc::as_ptr(&endpoint.load))?.take()
+    }
+
+    /// A place, on a new connection if need be, within `limit`.
+    pub(super) async fn wait(
+        self: Rc<Self>,
+        endpoint: &Arc<Endpoint>,
+        ready: Ready,
+        limit: Duration,
+        metrics: &Rc<ServiceMetrics>,
+    ) -> Result<Place, DialError> {
+        let connections = self.connections(endpoint);
+        let failures = connections.failures.get();
+        let _waiting = connections.wait();
+        let place = async {
+            loop {
+                let notified = connections.place.notified();
+                if let Some(place) = connections.take() {
+                    return Ok(place);
+                }
+                if connections.failures.get() != failures
+                    && let Some(failure) = &*connections.failure.borrow()
+                {
+                    return Err(failure.clone());
+                }
+                if connections.waiting.get() > connections.dialing.get() * EXPECTED_STREAMS {
+                    self.open(&connections, endpoint, ready, limit, metrics);
+                }
+                notified.await;
+            }
+        };
+        let address = || endpoint.record.address.to_string();
+        timeout(limit, place)
+            .await
+            .unwrap_or_else(|_| Err(DialError::Timeout { address: address(), limit }))
+    }
+
+    fn connections(&self, endpoint: &Endpoint) -> Rc<Connections> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let connections = endpoints.entry(Arc::as_ptr(&endpoint.load));
+        Rc::clone(connections.or_insert_with(|| Rc::new(Connections::new(&endpoint.load))))
+    }
+
+    /// Dials in a task of its own: the call that asked first may be gone before the others are.
+    fn open(
+        self: &Rc<Self>,
+        connections: &Rc<Connections>,
+        endpoint: &Arc<Endpoint>,
+        ready: Ready,
+        limit: Duration,
+        metrics: &Rc<ServiceMetrics>,
+    ) {
+        connections.dialing.update(|dialing| dialing + 1);
+        let (connections, endpoint) = (Rc::clone(connections), Arc::clone(endpoint));
+        let metrics = Rc::clone(metrics);
+        spawn_local(async move {
+            let dialed = dial(&endpoint, ready, Ending::Graceful, limit, &metrics).await;
+            connections.dialing.update(|dialing| dialing - 1);
+            match dialed {
+                Ok(dialed) => connections.add(dialed),
+                Err(failure) => connections.fail(failure),
+            }
+        });
+        if !self.sweeping.replace(true) {
+            spawn_local(sweep(Rc::downgrade(self)));
+        }
+    }
+}
+
+impl Connections {
+    fn new(load: &Arc<Load>) -> Self {
+        Self {
+            load: Arc::clone(load),
+            open: RefCell::default(),
+            dialing: Cell::new(0),
+            waiting: Cell::new(0),
+            place: Notify::new(),
+            failure: RefCell::default(),
+            failures: Cell::new(0),
+        }
+    }
+
+    /// Counts a waiter for as long as the guard lives.
+    fn wait(self: &Rc<Self>) -> impl Drop + use<> {
+        struct Waiting(Rc<Connections>);
+        impl Drop for Waiting {
+            fn drop(&mut self) {
+                self.0.waiting.update(|waiting| waiting - 1);
+            }
+        }
+        self.waiting.update(|waiting| waiting + 1);
+        Waiting(Rc::clone(self))
+    }
+
+    fn take(self: &Rc<Self>) -> Option<Place> {
+        // The first connection with room: the last ones then fall idle and are closed.
+        self.open.borrow().iter().find_map(|shared| {
+            let send = shared.take()?;
+            let shared = Rc::clone(shared);
+            Some((send, Lease { shared, connections: Rc::downgrade(self) }))
+        })
+    }
+
+    fn add(self: &Rc<Self>, dialed: Dialed) {
+        let Dialed { send, wire, open } = dialed;
+        let streams = send.current_max_send_streams();
+        let shared = Rc::new(Shared {
+            send: RefCell::new(Some(send)),
+            in_use: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            suspected: Notify::new(),
+        });
+        self.open.borrow_mut().push(Rc::clone(&shared));
+        spawn_local(drive(wire, open, shared, Rc::downgrade(self)));
+        for _ in 0..streams.min(self.waiting.get()) {
+            self.place.notify_one();
+        }
+    }
+
+    fn fail(&self, failure: DialError) {
+        *self.failure.borrow_mut() = Some(failure);
+        self.failures.update(|failures| failures + 1);
+        self.place.notify_waiters();
+    }
+
+    fn remove(&self, shared: &Rc<Shared>) {
+        shared.close();
+        self.open.borrow_mut().retain(|other| !Rc::ptr_eq(other, shared));
+        // Those who waited for a place on it dial anew.
+        self.place.notify_waiters();
+    }
+
+    /// Closes what is idle or no longer wanted; false when nothing is left to look after.
+    fn sweep(&self) -> bool {
+        self.open.borrow().iter().for_each(|shared| {
+            let unused = shared.in_use.get() == 0;
+            if self.load.is_gone() || (unused && shared.idle_since.get().elapsed() >= IDLE) {
+                shared.close();
+            }
+        });
+        !self.open.borrow().is_empty() || self.dialing.get() > 0 || self.waiting.get() > 0
+    }
+}
+
+impl Shared {
+    /// A sender, if the connection takes another call now.
+    fn take(&self) -> Option<SendRequest<Bytes>> {
+        let mut sender = self.send.borrow_mut();
+        let send = sender.as_mut()?;
+        if self.in_use.get() >= send.current_max_send_streams() {
+            return None;
+        }
+        // A connection that ends, or was told GOAWAY, says so here, before anything is sent.
+        if send.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready_and(Result::is_err) {
+            *sender = None;
+            return None;
+        }
+        self.in_use.update(|in_use| in_use + 1);
+        Some(send.clone())
+    }
+
+    fn close(&self) {
+        self.send.borrow_mut().take();
+    }
+}
+
+impl Lease {
+    /// Has the connection probed by a PING.
+    pub(super) fn suspect(&self) {
+        self.shared.suspected.notify_one();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared.in_use.update(|in_use| in_use - 1);
+        self.shared.idle_since.set(Instant::now());
+        if let Some(connections) = self.connections.upgrade()
+            && connections.waiting.get() > 0
+        {
+            connections.place.notify_one();
+        }
+    }
+}
+
+/// Keeps one connection going until it ends.
+async fn drive(
+    mut wire: Box<Wire>,
+    _open: OpenConnection,
+    shared: Rc<Shared>,
+    connections: Weak<Connections>,
+) {
+    let pings = wire.ping_pong();
+    tokio::select! {
+        biased;
+        _ = &mut *wire => {}
+        () = until_silent(pings, &shared) => {}
+    }
+    if let Some(connections) = connections.upgrade() {
+        connections.remove(&shared);
+    }
+}
+
+/// Ends when the peer leaves a PING unanswered. PINGs are sent rarely, and when a call got no answer.
+async fn until_silent(pings: Option<PingPong>, shared: &Shared) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        tokio::select! {
+            () = shared.suspected.notified() => {}
+            () = sleep(KEEPALIVE) => {}
+        }
+        if !matches!(timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+        // However many calls got no answer, the peer is asked six times a minute at most.
+        sleep(PING_TIMEOUT).await;
+    }
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut endpoints = pool.endpoints.borrow_mut();
+        endpoints.retain(|_, connections| connections.sweep());
+        if endpoints.is_empty() {
+            pool.sweeping.set(false);
+            return;
+        }
+    }
+}
+
+/// Reads better than a match where only one way of being ready matters.
+trait ReadyAnd<T> {
+    fn is_ready_and(self, test: impl FnOnce(&T) -> bool) -> bool;
+}
+
+impl<T> ReadyAnd<T> for std::task::Poll<T> {
+    fn is_ready_and(self, test: impl FnOnce(&T) -> bool) -> bool {
+        matches!(self, Self::Ready(value) if test(&value))
+    }
+}

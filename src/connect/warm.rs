@@ -1,0 +1,199 @@
+//! Connections made ahead of the calls that will use them, each for one call.
+//!
+//! A call then costs no connect, and still has its connection for itself. How many are kept follows
+//! the recent rate of calls; nothing is dialled for an endpoint that nobody calls.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{
+    task::{AbortHandle, spawn_local},
+    time::{Instant, timeout},
+};
+
+use super::dial::{Dialed, Ending, dial};
+use crate::{
+    config::{Policy, Ready},
+    metrics::ServiceMetrics,
+    model::{Endpoint, Load},
+};
+
+/// How long a connection waits for its call.
+const IDLE: Duration = Duration::from_secs(10);
+/// Most connections kept ahead for one endpoint, on one worker.
+const MOST: usize = 64;
+/// Memory of the rate of calls and of the time that connecting takes.
+const DECAY: Duration = Duration::from_secs(2);
+
+/// Connections made ahead on one worker.
+#[derive(Debug, Default)]
+pub(super) struct Warm {
+    stocks: RefCell<HashMap<*const Load, Rc<Stock>, foldhash::fast::RandomState>>,
+}
+
+/// Connections made ahead for one endpoint.
+#[derive(Debug)]
+struct Stock {
+    /// Keeps the key of the map from being used again.
+    load: Arc<Load>,
+    ready: RefCell<Vec<Rc<Slot>>>,
+    dialing: Cell<usize>,
+    /// Calls a second, decaying.
+    rate: Cell<f64>,
+    /// Seconds that connecting takes, decaying.
+    connect_seconds: Cell<f64>,
+    last_call: Cell<Instant>,
+}
+
+/// One connection that waits, and the task that keeps it going meanwhile.
+#[derive(Debug)]
+struct Slot {
+    dialed: RefCell<Option<Dialed>>,
+    keeper: RefCell<Option<AbortHandle>>,
+}
+
+impl Warm {
+    /// A connection that is ready now, the newest first.
+    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<Dialed> {
+        let stocks = self.stocks.borrow();
+        let stock = stocks.get(&Arc::as_ptr(&endpoint.load))?;
+        loop {
+            let slot = stock.ready.borrow_mut().pop()?;
+            if let Some(dialed) = slot.take() {
+                return Some(dialed);
+            }
+        }
+    }
+
+    /// Counts a call and connects ahead for those that will follow it.
+    pub(super) fn prepare(
+        self: &Rc<Self>,
+        endpoint: &Arc<Endpoint>,
+        policy: &Policy,
+        metrics: &Rc<ServiceMetrics>,
+    ) {
+        let stock = {
+            let mut stocks = self.stocks.borrow_mut();
+            let entry = stocks.entry(Arc::as_ptr(&endpoint.load));
+            Rc::clone(entry.or_insert_with(|| Rc::new(Stock::new(&endpoint.load))))
+        };
+        stock.count_call();
+        let wanted = stock.wanted();
+        while stock.ready.borrow().len() + stock.dialing.get() < wanted {
+            let limit = policy.connect_timeout;
+            self.add(&stock, endpoint, policy.ready, limit, metrics);
+        }
+    }
+
+    fn add(
+        self: &Rc<Self>,
+        stock: &Rc<Stock>,
+        endpoint: &Arc<Endpoint>,
+        ready: Ready,
+        limit: Duration,
+        metrics: &Rc<ServiceMetrics>,
+    ) {
+        stock.dialing.update(|dialing| dialing + 1);
+        let (warm, stock) = (Rc::downgrade(self), Rc::clone(stock));
+        let (endpoint, metrics) = (Arc::clone(endpoint), Rc::clone(metrics));
+        spawn_local(async move {
+            let began = Instant::now();
+            let dialed = dial(&endpoint, ready, Ending::WithCall, limit, &metrics).await;
+            stock.dialing.update(|dialing| dialing - 1);
+            // A failure is the next call's to find: it dials for itself and says why it could not.
+            let Ok(dialed) = dialed else { return };
+            stock.connected_in(began.elapsed());
+            let slot = stock.add(dialed);
+            let keeper = spawn_local(keep(warm, stock, Rc::clone(&slot)));
+            *slot.keeper.borrow_mut() = Some(keeper.abort_handle());
+        });
+    }
+
+    fn forget_unused(&self) {
+        self.stocks.borrow_mut().retain(|_, stock| {
+            stock.dialing.get() > 0
+                || !stock.ready.borrow().is_empty()
+                || (!stock.load.is_gone() && stock.last_call.get().elapsed() < IDLE)
+        });
+    }
+}
+
+impl Stock {
+    fn new(load: &Arc<Load>) -> Self {
+        Self {
+            load: Arc::clone(load),
+            ready: RefCell::default(),
+            dialing: Cell::new(0),
+            rate: Cell::new(0.0),
+            connect_seconds: Cell::new(0.001),
+            last_call: Cell::new(Instant::now()),
+        }
+    }
+
+    fn count_call(&self) {
+        let now = Instant::now();
+        let since = now.duration_since(self.last_call.replace(now));
+        let kept = (-since.as_secs_f64() / DECAY.as_secs_f64()).exp();
+        self.rate.update(|rate| rate * kept + 1.0 / DECAY.as_secs_f64());
+    }
+
+    fn connected_in(&self, took: Duration) {
+        self.connect_seconds.update(|seconds| seconds * 0.8 + took.as_secs_f64() * 0.2);
+    }
+
+    /// Twice as many as calls arrive while one connects, and one for the next.
+    fn wanted(&self) -> usize {
+        let arriving = self.rate.get() * self.connect_seconds.get();
+        ((2.0 * arriving).ceil() as usize + 1).min(MOST)
+    }
+
+    fn add(&self, dialed: Dialed) -> Rc<Slot> {
+        let slot = Rc::new(Slot { dialed: RefCell::new(Some(dialed)), keeper: RefCell::default() });
+        self.ready.borrow_mut().push(Rc::clone(&slot));
+        slot
+    }
+}
+
+/// Looks after one connection until the peer closes it or nobody came for it. Aborted when it is
+/// taken.
+async fn keep(warm: Weak<Warm>, stock: Rc<Stock>, slot: Rc<Slot>) {
+    let _ = timeout(IDLE, slot.until_closed()).await;
+    stock.ready.borrow_mut().retain(|other| !Rc::ptr_eq(other, &slot));
+    slot.dialed.borrow_mut().take();
+    if let Some(warm) = warm.upgrade() {
+        warm.forget_unused();
+    }
+}
+
+impl Slot {
+    /// The connection, if it is still good, and the end of its keeper.
+    fn take(&self) -> Option<Dialed> {
+        let mut dialed = self.dialed.borrow_mut().take()?;
+        if let Some(keeper) = self.keeper.borrow_mut().take() {
+            keeper.abort();
+        }
+        // What the peer said last (GOAWAY, a close) may not have been read yet.
+        let mut cx = Context::from_waker(Waker::noop());
+        let wire = std::pin::Pin::new(&mut *dialed.wire);
+        let open = std::future::Future::poll(wire, &mut cx).is_pending();
+        let accepts = dialed.send.poll_ready(&mut cx).map_ok(drop);
+        (open && !matches!(accepts, Poll::Ready(Err(_)))).then_some(dialed)
+    }
+
+    /// Keeps the connection going (PING is answered, SETTINGS are applied) until it ends.
+    async fn until_closed(&self) {
+        std::future::poll_fn(|cx| match &mut *self.dialed.borrow_mut() {
+            Some(dialed) => {
+                std::future::Future::poll(std::pin::Pin::new(&mut *dialed.wire), cx).map(drop)
+            }
+            None => Poll::Ready(()),
+        })
+        .await;
+    }
+}

@@ -1,0 +1,12 @@
+//! Where applications connect: sockets, HTTP/2 connections, calls.
+//!
+//! A connection lives on one worker from accept to close; so do its calls and their connections to
+//! endpoints.
+
+mod answer;
+mod bind;
+mod connection;
+mod serve;
+
+pub use bind::{Accepted, BindError, Bound, bind};
+pub use connection::serve_connection;

@@ -1,0 +1,112 @@
+//! Answers that the proxy itself gives: the one place that turns an error into bytes.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use h2::{Reason as Code, SendStream, server::SendResponse};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+
+use crate::call::{CallError, CallMeta, Kind};
+
+const PILLION_ERROR: HeaderName = HeaderName::from_static("pillion-error");
+const PILLION_WHY: HeaderName = HeaderName::from_static("pillion-why");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Answers a call whose answer has not begun: trailers-only for gRPC, else a status and a text.
+pub(super) fn refuse(respond: &mut SendResponse<Bytes>, meta: &CallMeta, error: &CallError) {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    explain(headers, meta);
+    if meta.kind == Kind::Grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        status(headers, error);
+        // It can only fail when the caller is gone.
+        let _ = respond.send_response(response, true);
+        return;
+    }
+    let body = Bytes::from(format!("{}\n", error.message));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(PILLION_ERROR, HeaderValue::from_static(error.reason.as_str()));
+    *response.status_mut() =
+        http::StatusCode::from_u16(error.reason.http_status()).unwrap_or_default();
+    if let Ok(mut stream) = respond.send_response(response, false) {
+        let _ = stream.send_data(body, true);
+    }
+}
+
+/// Ends an answer that has begun: trailers for gRPC, else a reset. Never a clean end.
+pub(super) fn break_off(
+    down: &mut SendStream<Bytes>,
+    meta: &CallMeta,
+    error: &CallError,
+    code: Code,
+) {
+    if meta.kind != Kind::Grpc {
+        return down.send_reset(code);
+    }
+    let mut trailers = HeaderMap::with_capacity(3);
+    status(&mut trailers, error);
+    if down.send_trailers(trailers).is_err() {
+        down.send_reset(code);
+    }
+}
+
+/// Adds `pillion-why` where the caller asked for it: the decision in one line.
+pub(super) fn explain(headers: &mut HeaderMap, meta: &CallMeta) {
+    if !meta.explain.get() {
+        return;
+    }
+    let mut why = match meta.target.get() {
+        Some(target) => {
+            let name = target.view.name();
+            let known = target.view.service().snapshot().endpoints.len();
+            format!("service={name} known={known} filter={:?}", target.selectors.text())
+        }
+        None => "service=unknown".to_owned(),
+    };
+    if let Some(pin) = meta.pin.get() {
+        let _ = write!(why, " node={pin:?}");
+    }
+    let tried = meta.tried.borrow();
+    let addresses: Vec<_> = tried.iter().map(|endpoint| endpoint.record.address.as_str()).collect();
+    let _ = write!(why, " attempts={} tried={}", tried.len(), addresses.join(","));
+    if let Ok(value) = HeaderValue::try_from(percent_encode(&why)) {
+        headers.insert(PILLION_WHY, value);
+    }
+}
+
+fn status(headers: &mut HeaderMap, error: &CallError) {
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(error.reason.grpc_status())));
+    if let Ok(message) = HeaderValue::try_from(percent_encode(&error.message)) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    headers.insert(PILLION_ERROR, HeaderValue::from_static(error.reason.as_str()));
+}
+
+/// Encodes bytes outside 0x20 to 0x7E, and `%` (gRPC over HTTP/2, "Status-Message").
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_percent_encoded_outside_of_printable_ascii() {
+        assert_eq!(percent_encode("100% \u{fc}\n"), "100%25 %C3%BC%0A");
+    }
+}

@@ -1,0 +1,122 @@
+//! Listening sockets.
+
+use std::{
+    io,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::SocketPath;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Bound {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix domain socket, whose file is removed when this is dropped.
+    Unix(UnixListener, SocketFile),
+}
+
+/// An accepted connection, not yet tied to a worker.
+#[derive(Debug)]
+pub enum Accepted {
+    /// TCP, with TCP_NODELAY.
+    Tcp(std::net::TcpStream),
+    /// A Unix domain socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    address: String,
+    source: io::Error,
+}
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// [`BindError`] names the address.
+pub fn bind(address: &SocketPath) -> Result<Bound, BindError> {
+    let bound = match address {
+        SocketPath::Tcp(address) => bind_tcp(*address).map(Bound::Tcp),
+        SocketPath::Unix(path) => bind_unix(path),
+    };
+    bound.map_err(|source| BindError { address: address.to_string(), source })
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        std::net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        std::net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn bind_unix(path: &Path) -> io::Result<Bound> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        other => other,
+    }
+    .map(|listener| Bound::Unix(listener, SocketFile(path.to_owned())))
+}
+
+/// Whether a socket file is there that nobody listens on: what a killed process leaves behind.
+fn is_left_over(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = std::os::unix::net::UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    is_socket && refused
+}
+
+impl Bound {
+    /// The address, with the port that the system chose.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string())
+            }
+            Self::Unix(_, file) => format!("unix:{}", file.0.display()),
+        }
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// Those of the system; after one, wait before the next call.
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                stream.into_std().map(Accepted::Tcp)
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                stream.into_std().map(Accepted::Unix)
+            }
+        }
+    }
+}
+
+/// Removes the file of a socket with the socket.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It may be gone already; nothing is left to do about another error while stopping.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

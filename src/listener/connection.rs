@@ -1,0 +1,116 @@
+//! One HTTP/2 connection of an application.
+
+use std::{rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use h2::server::{self, Connection};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    task::spawn_local,
+    time::{Instant, sleep_until, timeout},
+};
+use tower::Service;
+
+use super::{Accepted, serve::serve};
+use crate::{
+    call::{Call, CallError, Reply},
+    drain::Drain,
+};
+
+/// From accept to the end of the client's preface.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Streams that one connection may have open.
+const MAX_STREAMS: u32 = 1000;
+/// Bytes of one request body held for an endpoint that is slow to take it.
+const STREAM_WINDOW: u32 = 128 << 10;
+/// Bytes of all request bodies of a connection. Wide, so that one call whose endpoint does not read
+/// leaves room for the others.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Bytes of one answer held for an application that is slow to take it.
+const SEND_BUFFER: usize = 128 << 10;
+/// Largest head that is decoded. Far above what is let through (see `admit`), so that a call with
+/// too much metadata is refused by itself and does not take its connection along: h2 ends the
+/// connection at four times this.
+const MAX_HEADER_LIST: u32 = 1 << 20;
+/// What small DATA frames may cost before they are read: 16 000 of them. h2's own allowance would
+/// end the connection of an application that writes thousands of small messages at once.
+const DATA_FRAME_BUDGET: usize = 4 << 20;
+/// How often a connection that was told to go away is looked at.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves one accepted connection until it is over.
+pub async fn serve_connection<C>(accepted: Accepted, chain: C, drain: Rc<Drain>)
+where
+    C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
+    C::Future: 'static,
+{
+    match accepted {
+        Accepted::Tcp(stream) => {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                run(stream, chain, drain).await;
+            }
+        }
+        Accepted::Unix(stream) => {
+            if let Ok(stream) = UnixStream::from_std(stream) {
+                run(stream, chain, drain).await;
+            }
+        }
+    }
+}
+
+async fn run<T, C>(io: T, mut chain: C, drain: Rc<Drain>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
+    C::Future: 'static,
+{
+    let handshake = server::Builder::new()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .data_frame_budget(DATA_FRAME_BUDGET)
+        .handshake::<_, Bytes>(io);
+    let mut connection = match timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%error, "connection without an HTTP/2 preface"),
+        Err(_) => return tracing::debug!("connection without a preface for {HANDSHAKE:?}"),
+    };
+    let begun = drain.begun();
+    tokio::pin!(begun);
+    let mut told = false;
+    let linger = sleep_until(Instant::now());
+    tokio::pin!(linger);
+    loop {
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    // Boxed: the runtime moves what it is given several times.
+                    spawn_local(Box::pin(serve(request, respond, &mut chain)));
+                }
+                Some(Err(error)) => return tracing::debug!(%error, "connection ended"),
+                None => return,
+            },
+            () = &mut begun, if !told => {
+                told = true;
+                connection.graceful_shutdown();
+                linger.as_mut().reset(Instant::now() + LINGER);
+            }
+            () = &mut linger, if told => {
+                end_if_unused(&mut connection);
+                linger.as_mut().reset(Instant::now() + LINGER);
+            }
+        }
+    }
+}
+
+/// h2 ends a connection once the client has answered a PING. A client that does not answer must not
+/// hold the process.
+fn end_if_unused<T: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<T, Bytes>) {
+    if !connection.has_streams() {
+        connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+    }
+}

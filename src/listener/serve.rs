@@ -1,0 +1,114 @@
+//! One call, from its head to the end of its answer.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
+use http::{Request, Response};
+use tokio::time::Sleep;
+use tower::Service;
+
+use super::answer;
+use crate::{
+    call::{Broken, Call, CallError, CallMeta, Exchange, Outcome, Reply, Upload},
+    middleware::exceeded,
+};
+
+/// Puts a call on the chain; the future that comes back is the call.
+pub(super) fn serve<C>(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    chain: &mut C,
+) -> impl Future<Output = ()> + use<C>
+where
+    C: Service<Box<Call>, Response = Reply, Error = CallError>,
+{
+    let (head, body) = request.into_parts();
+    let meta = Rc::new(CallMeta::new(&head));
+    let call = Box::new(Call { head, upload: Upload::new(body), meta: Rc::clone(&meta) });
+    let replying = chain.call(call);
+    finish(replying, respond, meta)
+}
+
+async fn finish(
+    replying: impl Future<Output = Result<Reply, CallError>>,
+    mut respond: SendResponse<Bytes>,
+    meta: Rc<CallMeta>,
+) {
+    let reply = {
+        let mut replying = pin!(replying);
+        poll_fn(|cx| match replying.as_mut().poll(cx) {
+            Poll::Ready(reply) => Poll::Ready(Some(reply)),
+            // The caller may go away before there is anything to tell it.
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        })
+        .await
+    };
+    match reply {
+        Some(Ok(reply)) => relay(reply, respond, &meta).await,
+        Some(Err(error)) => {
+            meta.finish(Outcome::Failed(error.reason));
+            answer::refuse(&mut respond, &meta, &error);
+        }
+        None => {}
+    }
+}
+
+/// Passes the answer on: head, body, trailers.
+async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) {
+    let Reply { mut head, mut exchange, mut deadline } = reply;
+    answer::explain(&mut head.headers, meta);
+    let over = exchange.is_over();
+    // It can only fail when the stream is gone: then the call is cancelled, which it is by default.
+    let Ok(mut down) = respond.send_response(Response::from_parts(head, ()), over) else { return };
+    if over {
+        return;
+    }
+    let ended = poll_fn(|cx| poll_relay(cx, &mut exchange, &mut down, deadline.as_mut())).await;
+    match ended {
+        Ok(()) => {}
+        Err(End::Broken(Broken::Cancelled)) => {}
+        Err(End::Broken(Broken::Reset(code))) => {
+            meta.finish(Outcome::Reset);
+            down.send_reset(code);
+        }
+        Err(End::Broken(Broken::Lost(error))) => {
+            meta.finish(Outcome::Failed(error.reason));
+            answer::break_off(&mut down, meta, &error, Code::INTERNAL_ERROR);
+        }
+        Err(End::Late) => {
+            let error = exceeded(meta);
+            meta.finish(Outcome::Failed(error.reason));
+            answer::break_off(&mut down, meta, &error, Code::CANCEL);
+        }
+    }
+}
+
+/// How a relay ends early.
+enum End {
+    Broken(Broken),
+    Late,
+}
+
+fn poll_relay(
+    cx: &mut Context<'_>,
+    exchange: &mut Exchange,
+    down: &mut SendStream<Bytes>,
+    deadline: Option<&mut Pin<Box<Sleep>>>,
+) -> Poll<Result<(), End>> {
+    if let Poll::Ready(ended) = exchange.poll_body(cx, down) {
+        return Poll::Ready(ended.map_err(End::Broken));
+    }
+    if down.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(End::Broken(Broken::Cancelled)));
+    }
+    match deadline.map(|timer| timer.as_mut().poll(cx)) {
+        Some(Poll::Ready(())) => Poll::Ready(Err(End::Late)),
+        _ => Poll::Pending,
+    }
+}

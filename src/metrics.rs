@@ -1,0 +1,199 @@
+//! What Prometheus scrapes of the path of a call.
+//!
+//! Families live on a registry of our own, so that two proxies can run in one test process. A
+//! service's handles are resolved once, in [`Metrics::service`]; the path of a call only adds.
+
+mod service;
+mod status;
+
+pub use service::{AttemptOutcome, OpenConnection, ServiceMetrics};
+pub use status::GrpcStatus;
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::{Collector, MetricVec, MetricVecBuilder},
+};
+
+/// Bucket bounds in seconds: a local call takes a quarter of a millisecond, a stream may take minutes.
+const SECONDS: &[f64] = &[
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 60.0,
+];
+
+/// Label of calls whose service no source knows: labels never grow from what a caller sends.
+pub const UNKNOWN_SERVICE: &str = "unknown";
+
+/// The families that the path of a call counts in.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    requests_in_flight: IntGaugeVec,
+    attempts: IntCounterVec,
+    retries: IntCounterVec,
+    connect_seconds: HistogramVec,
+    connections_opened: IntCounterVec,
+    connections: IntGaugeVec,
+    downstream_connections: IntGaugeVec,
+    config_reloads: IntCounterVec,
+}
+
+impl Metrics {
+    /// All families, registered on a registry of their own.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            requests: counters(
+                &registry,
+                "requests_total",
+                "Calls that ended, by how they ended.",
+                &["service", "grpc_status", "error"],
+            ),
+            request_seconds: histograms(
+                &registry,
+                "request_duration_seconds",
+                "Time from the first header byte in to the last byte out.",
+                &["service"],
+            ),
+            requests_in_flight: gauges(
+                &registry,
+                "requests_in_flight",
+                "Calls that have not ended.",
+                &["service"],
+            ),
+            attempts: counters(
+                &registry,
+                "attempts_total",
+                "Tries of calls on one endpoint, by how they ended.",
+                &["service", "outcome"],
+            ),
+            retries: counters(
+                &registry,
+                "retries_total",
+                "Further tries of a call, by why the one before ended.",
+                &["service", "reason"],
+            ),
+            connect_seconds: histograms(
+                &registry,
+                "connect_duration_seconds",
+                "Time until an endpoint counted as connected.",
+                &["service"],
+            ),
+            connections_opened: counters(
+                &registry,
+                "upstream_connections_opened_total",
+                "Connections opened to endpoints.",
+                &["service"],
+            ),
+            connections: gauges(
+                &registry,
+                "upstream_connections",
+                "Open connections to endpoints.",
+                &["service"],
+            ),
+            downstream_connections: gauges(
+                &registry,
+                "downstream_connections",
+                "Open connections of applications.",
+                &["listener"],
+            ),
+            config_reloads: counters(
+                &registry,
+                "config_reloads_total",
+                "Reloads of the configuration, by result.",
+                &["result"],
+            ),
+            registry,
+        };
+        for result in ["ok", "error"] {
+            metrics.config_reloads.with_label_values(&[result]);
+        }
+        let build = gauges(
+            &metrics.registry,
+            "build_info",
+            "Always 1; the label tells the version.",
+            &["version"],
+        );
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
+        metrics
+    }
+
+    /// The registry, for whoever scrapes and for collectors of other parts.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Handles of one service. Costs a few look-ups by label: call it when a service appears.
+    pub fn service(&self, service: &str) -> ServiceMetrics {
+        ServiceMetrics::new(self, service)
+    }
+
+    /// Open connections of one listener.
+    pub fn downstream_connections(&self, listener: &str) -> prometheus::IntGauge {
+        self.downstream_connections.with_label_values(&[listener])
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn count_reload(&self, succeeded: bool) {
+        self.config_reloads.with_label_values(&[if succeeded { "ok" } else { "error" }]).inc();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    family(registry, IntCounterVec::new(Opts::new(full(name), help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    family(registry, IntGaugeVec::new(Opts::new(full(name), help), labels))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let opts = HistogramOpts::new(full(name), help).buckets(SECONDS.to_vec());
+    family(registry, HistogramVec::new(opts, labels))
+}
+
+fn full(name: &str) -> String {
+    format!("pillion_{name}")
+}
+
+/// Names, labels and buckets are constants of this file: a test makes them all, so a wrong one
+/// cannot be shipped.
+fn family<B: MetricVecBuilder + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<MetricVec<B>>,
+) -> MetricVec<B>
+where
+    MetricVec<B>: Collector,
+{
+    let family = made.expect("constant name and labels");
+    register(registry, family.clone());
+    family
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry.register(Box::new(collector)).expect("each constant name is registered once");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_registers_and_two_sets_live_side_by_side() {
+        let (one, two) = (Metrics::new(), Metrics::new());
+        one.count_reload(true);
+        one.service("orders");
+        let names: Vec<_> = one.registry().gather().iter().map(|f| f.name().to_owned()).collect();
+        assert!(names.contains(&"pillion_build_info".to_owned()), "{names:?}");
+        assert!(names.contains(&"pillion_requests_in_flight".to_owned()), "{names:?}");
+        drop(two);
+    }
+}

@@ -1,0 +1,73 @@
+//! gRPC status codes and their names.
+
+/// A gRPC status code, 0 to 16 (grpc.io/docs/guides/status-codes); anything else is UNKNOWN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrpcStatus(u8);
+
+const NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl GrpcStatus {
+    /// Number of codes.
+    pub const COUNT: usize = NAMES.len();
+    /// The caller gave up.
+    pub const CANCELLED: Self = Self(1);
+    /// No status was seen.
+    pub const UNKNOWN: Self = Self(2);
+
+    /// From a number.
+    pub const fn new(code: u8) -> Self {
+        if (code as usize) < NAMES.len() { Self(code) } else { Self::UNKNOWN }
+    }
+
+    /// From the value of a `grpc-status` header.
+    pub fn parse(value: &[u8]) -> Self {
+        let code = match value {
+            [a @ b'0'..=b'9'] => a - b'0',
+            [b'1', b @ b'0'..=b'9'] => 10 + b - b'0',
+            _ => return Self::UNKNOWN,
+        };
+        Self::new(code)
+    }
+
+    /// The number, 0 to 16.
+    pub const fn code(self) -> u8 {
+        self.0
+    }
+
+    /// Upper-case name, as in the metric label.
+    pub const fn name(self) -> &'static str {
+        NAMES[self.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_from_its_digits_and_anything_else_is_unknown() {
+        assert_eq!(GrpcStatus::parse(b"0").name(), "OK");
+        assert_eq!(GrpcStatus::parse(b"16").name(), "UNAUTHENTICATED");
+        for odd in [&b"17"[..], b"", b"00", b"-1", b"1x", b"100"] {
+            assert_eq!(GrpcStatus::parse(odd), GrpcStatus::UNKNOWN);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Chooses an endpoint for each attempt, and decides whether there is another attempt.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::future::{Either, Ready, ready as now};
+use tower::{Layer, Service};
+
+use crate::{
+    balance::PickError,
+    call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
+    model::{Endpoint, Reason},
+};
+
+/// Makes [`Balance`].
+#[derive(Clone, Copy, Debug)]
+pub struct BalanceLayer;
+
+/// Runs a call's attempts, each on an endpoint that the call has not tried.
+#[derive(Clone, Debug)]
+pub struct Balance<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for BalanceLayer {
+    type Service = Balance<S>;
+
+    fn layer(&self, inner: S) -> Balance<S> {
+        Balance { inner }
+    }
+}
+
+impl<S> Service<Box<Call>> for Balance<S>
+where
+    S: Service<Box<Call>, Response = Reply, Error = AttemptError> + Clone,
+{
+    type Response = Reply;
+    type Error = CallError;
+    type Future = Either<Attempts<S>, Ready<Result<Reply, CallError>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Box<Call>) -> Self::Future {
+        if let Err(error) = choose(&call.meta) {
+            return Either::Right(now(Err(error)));
+        }
+        let meta = Rc::clone(&call.meta);
+        let attempt = self.inner.call(call);
+        Either::Left(Attempts { attempt, inner: self.inner.clone(), meta })
+    }
+}
+
+/// Picks an endpoint and puts the call on it.
+fn choose(meta: &CallMeta) -> Result<(), CallError> {
+    let target = meta.target();
+    let picked = {
+        let tried = meta.tried.borrow();
+        match meta.pin.get() {
+            Some(pin) => pinned(target, pin, &tried),
+            None => {
+                let choice = target.view.choice(&target.selectors, target.policy.balance);
+                choice.pick(&tried).cloned()
+            }
+        }
+    };
+    let endpoint = picked.map_err(|error| explain(meta, target, error))?;
+    *meta.in_flight.borrow_mut() = Some(endpoint.load.pick());
+    meta.tried.borrow_mut().push(endpoint);
+    Ok(())
+}
+
+/// A pin reaches what it names whatever its state, but no endpoint twice.
+fn pinned(target: &Target, pin: &str, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, PickError> {
+    let pins = target.view.pins();
+    let named = pins.find_pin(pin);
+    let is_new = |endpoint: &&Arc<Endpoint>| {
+        !tried.iter().any(|tried| tried.record.address == endpoint.record.address)
+    };
+    let nothing = if named.is_empty() { PickError::NoMatch } else { PickError::AllTried };
+    named.iter().find(is_new).cloned().ok_or(nothing)
+}
+
+fn explain(meta: &CallMeta, target: &Target, error: PickError) -> CallError {
+    let name = target.view.name();
+    let known = target.view.service().snapshot().endpoints.len();
+    match (error, meta.pin.get()) {
+        (PickError::NoEndpoints, _) => CallError::new(
+            Reason::NoEndpoints,
+            format!("service {name}: it has no endpoint; see `pillion services {name}`"),
+        ),
+        (_, Some(pin)) => CallError::new(
+            Reason::NoMatch,
+            format!(
+                "service {name}: none of its {known} endpoints is node {pin:?}; see `pillion services {name}`"
+            ),
+        ),
+        (_, None) => CallError::new(
+            Reason::NoMatch,
+            format!(
+                "service {name}: none of its {known} endpoints can be picked with filter {:?}; \
+                 see `pillion why {name}`",
+                target.selectors.text()
+            ),
+        ),
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The attempts of one call.
+    #[allow(missing_debug_implementations)]
+    pub struct Attempts<S: Service<Box<Call>>> {
+        #[pin]
+        attempt: S::Future,
+        inner: S,
+        meta: Rc<CallMeta>,
+    }
+}
+
+impl<S> Future for Attempts<S>
+where
+    S: Service<Box<Call>, Response = Reply, Error = AttemptError>,
+{
+    type Output = Result<Reply, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match ready!(this.attempt.as_mut().poll(cx)) {
+                Ok(reply) => return Poll::Ready(Ok(reply)),
+                Err(failed) => {
+                    let call = next(this.meta, failed)?;
+                    this.attempt.set(this.inner.call(call));
+                }
+            }
+        }
+    }
+}
+
+/// The call on its next endpoint, if it may be tried again and there is one.
+fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
+    let AttemptError { error, outcome, progress } = failed;
+    let target = meta.target();
+    target.view.metrics.attempt_ended(outcome);
+    meta.in_flight.take();
+    let Progress::Unprocessed(call) = progress else { return Err(error) };
+    let attempts = meta.attempt();
+    if attempts >= target.policy.attempts as usize || choose(meta).is_err() {
+        return Err(exhausted(error, attempts));
+    }
+    target.view.metrics.retried(outcome);
+    Ok(call)
+}
+
+fn exhausted(mut error: CallError, attempts: usize) -> CallError {
+    if attempts > 1 {
+        error.message = format!(
+            "{} (the last of {attempts} attempts, each on another endpoint)",
+            error.message
+        );
+    }
+    error
+}

@@ -1,0 +1,51 @@
+//! The path of a call, top to bottom.
+
+use std::{rc::Rc, sync::Arc};
+
+use tower::{Service, ServiceBuilder};
+
+use crate::{
+    access_log::AccessLog,
+    call::{Call, CallError, Reply},
+    connect::Connector,
+    discovery::Directory,
+    drain::Drain,
+    metrics::Metrics,
+    middleware::{
+        AdmitLayer, BalanceLayer, ConnectLayer, DeadlineLayer, Forward, HeadersLayer, ObserveLayer,
+        ResolveLayer,
+    },
+    shared::Live,
+    view::Views,
+};
+
+/// What the workers share.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The newest settings.
+    pub live: Arc<Live>,
+    /// Where services are found.
+    pub directory: Directory,
+    /// Where calls are counted.
+    pub metrics: Metrics,
+    /// Where calls are logged.
+    pub access_log: AccessLog,
+}
+
+/// The chain of one worker. A call goes down it line by line; the reply comes back up.
+pub fn chain(
+    parts: &Parts,
+    drain: Rc<Drain>,
+) -> impl Service<Box<Call>, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
+    let views = Rc::new(Views::new(&parts.metrics));
+    let connector = Rc::new(Connector::default());
+    ServiceBuilder::new()
+        .layer(ObserveLayer::new(Rc::clone(&views), parts.access_log.clone()))
+        .layer(AdmitLayer::new(drain))
+        .layer(HeadersLayer::new(Arc::clone(&parts.live)))
+        .layer(ResolveLayer::new(Arc::clone(&parts.live), parts.directory.clone(), views))
+        .layer(DeadlineLayer)
+        .layer(BalanceLayer)
+        .layer(ConnectLayer::new(connector))
+        .service(Forward)
+}

@@ -1,0 +1,71 @@
+//! Settings as the workers read them: swapped whole on a reload, read by one load a call.
+
+use std::{ops::Deref, sync::Arc};
+
+use arc_swap::{ArcSwap, Guard};
+use http::{HeaderName, HeaderValue};
+
+use crate::config::{Node, Settings};
+
+/// The newest settings. A reload replaces them; calls that have begun keep what they started with.
+#[derive(Debug)]
+pub struct Live(ArcSwap<Ready>);
+
+/// Settings, with what the path of a call needs of them worked out once.
+#[derive(Debug)]
+pub struct Ready {
+    settings: Arc<Settings>,
+    /// Headers that say who calls, for every call.
+    pub caller: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Live {
+    /// Starts with `settings`.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self(ArcSwap::from_pointee(Ready::new(settings)))
+    }
+
+    /// The newest settings.
+    pub fn load(&self) -> Guard<Arc<Ready>> {
+        self.0.load()
+    }
+
+    /// Puts new settings in force: the next call uses them.
+    pub fn replace(&self, settings: Arc<Settings>) {
+        self.0.store(Arc::new(Ready::new(settings)));
+    }
+}
+
+impl Ready {
+    fn new(settings: Arc<Settings>) -> Self {
+        let caller = caller_headers(&settings.node);
+        Self { settings, caller }
+    }
+
+    /// The settings, to keep.
+    pub const fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+}
+
+impl Deref for Ready {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+fn caller_headers(node: &Node) -> Vec<(HeaderName, HeaderValue)> {
+    let headers = [
+        ("pillion-caller", &node.service),
+        ("pillion-caller-cluster", &node.cluster),
+        ("pillion-caller-zone", &node.zone),
+        ("pillion-caller-env", &node.env),
+    ];
+    let header = |(name, value): (&'static str, &String)| {
+        let value = HeaderValue::from_str(value).ok().filter(|value| !value.is_empty())?;
+        Some((HeaderName::from_static(name), value))
+    };
+    headers.into_iter().filter_map(header).collect()
+}

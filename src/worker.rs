@@ -1,0 +1,150 @@
+//! Data-plane threads: each one runs connections and calls, and shares nothing with the others.
+
+use std::{
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use tokio::{
+    runtime::Builder,
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        watch,
+    },
+    task::spawn_local,
+};
+
+use crate::{
+    drain::Drain,
+    listener::{Accepted, serve_connection},
+    proxy::{Parts, chain},
+};
+
+/// What the process wants of its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Serve.
+    Running,
+    /// Let calls end, take no new connections.
+    Draining,
+    /// Stop now.
+    Stopped,
+}
+
+/// A handle on one worker.
+#[derive(Debug)]
+pub struct Worker {
+    inbox: UnboundedSender<Delivery>,
+    connections: Arc<AtomicUsize>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// A connection for a worker; none when no more will come.
+type Delivery = Option<(Accepted, Counted)>;
+
+/// A connection that counts until this is dropped, on the worker and on the listener.
+#[derive(Debug)]
+pub struct Counted {
+    connections: Arc<AtomicUsize>,
+    gauge: prometheus::IntGauge,
+}
+
+impl Worker {
+    /// Starts a worker, which ends after `phase` has turned to draining and its connections are over.
+    ///
+    /// # Errors
+    /// The system gives no thread or no event queue.
+    pub fn start(number: usize, parts: Parts, phase: watch::Receiver<Phase>) -> io::Result<Self> {
+        let (inbox, accepted) = unbounded_channel();
+        let (started, ready) = std::sync::mpsc::channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let runtime =
+                match Builder::new_current_thread().enable_all().build_local(Default::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+            let _ = started.send(Ok(()));
+            runtime.block_on(run(parts, accepted, phase));
+        })?;
+        ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))?;
+        Ok(Self { inbox, connections, thread })
+    }
+
+    /// Connections that it has now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Gives it a connection to serve.
+    pub fn give(&self, accepted: Accepted, gauge: prometheus::IntGauge) {
+        self.connections.fetch_add(1, Relaxed);
+        gauge.inc();
+        let counted = Counted { connections: Arc::clone(&self.connections), gauge };
+        // A worker that has stopped drops the connection, which closes it.
+        let _ = self.inbox.send(Some((accepted, counted)));
+    }
+
+    /// Says that no more connections will come: it ends after those that it has, once the process
+    /// drains.
+    pub fn no_more(&self) {
+        let _ = self.inbox.send(None);
+    }
+
+    /// Whether its thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Relaxed);
+        self.gauge.dec();
+    }
+}
+
+async fn run(
+    parts: Parts,
+    mut accepted: UnboundedReceiver<Delivery>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let drain = Rc::new(Drain::default());
+    let chain = chain(&parts, Rc::clone(&drain));
+    let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
+    let mut taking = true;
+    while taking || *phase.borrow() == Phase::Running {
+        tokio::select! {
+            connection = accepted.recv(), if taking => match connection {
+                Some(Some((connection, counted))) => {
+                    let serving = serve_connection(connection, chain.clone(), Rc::clone(&drain));
+                    let open = open.clone();
+                    spawn_local(async move {
+                        serving.await;
+                        drop((counted, open));
+                    });
+                }
+                Some(None) | None => taking = false,
+            },
+            changed = phase.changed() => {
+                if changed.is_err() || *phase.borrow() != Phase::Running {
+                    drain.begin();
+                }
+                if changed.is_err() || *phase.borrow() == Phase::Stopped {
+                    return;
+                }
+            }
+        }
+    }
+    drop(open);
+    // Ends when the last connection has dropped its end, or at once when told to stop.
+    tokio::select! {
+        _ = all_closed.recv() => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {}
+    }
+}
