@@ -11,3 +11,4 @@ pub mod config;
 pub mod discovery;
 pub mod model;
 pub mod registry;
+pub mod watch_file;
