@@ -24,3 +24,4 @@ mod wait;
 
 mod interop;
 
+mod streams;
