@@ -9,10 +9,7 @@ mod watches;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::{
@@ -86,10 +83,10 @@ struct Session<'a> {
     asking: bool,
     /// When the member last gave any sign of life.
     heard: Instant,
-    /// Whether it has given none since the last beat.
+    /// Whether neither the stream nor a list has said anything since the last beat.
     quiet: bool,
-    /// Whether a page of a list has come in since this was looked at.
-    page: Arc<AtomicBool>,
+    /// When a page of a list last came in.
+    page: Arc<Mutex<Instant>>,
     /// When the member last proved that the board is up to date.
     proved: Instant,
 }
@@ -124,7 +121,7 @@ impl<'a> Session<'a> {
             asking: false,
             heard: now,
             quiet: false,
-            page: Arc::default(),
+            page: Arc::new(Mutex::new(now)),
             proved: now,
         }
     }
@@ -252,7 +249,7 @@ impl<'a> Session<'a> {
             Err(_) if self.heard > asked => return Ok(()),
             Err(error) => return Err(error.to_string()),
         };
-        self.hear();
+        self.heard = Instant::now();
         if before.is_some_and(|before| !position.can_follow(before)) {
             return Err(format!("{}: has gone back in time", self.member.endpoint()));
         }
@@ -266,8 +263,9 @@ impl<'a> Session<'a> {
     }
 
     fn silent(&mut self) -> Result<(), String> {
-        if self.page.swap(false, Relaxed) {
-            self.hear();
+        let page = *self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        if page > self.heard {
+            self.heard = page;
             return Ok(());
         }
         let (member, silence) = (self.member.endpoint(), self.task.timing.silence);
