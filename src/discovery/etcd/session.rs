@@ -22,10 +22,11 @@ use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, Member, Position, Watch, WatchRequest};
 
 use super::super::{
+    backoff::Backoff,
     desk::{Command, Report},
     task::Task,
 };
-use super::ranges::{Range, RangeId, Ranges, Work};
+use super::ranges::{Range, RangeId, Ranges, WatchState, Work};
 
 /// Works over `member` until something is wrong with it.
 ///
@@ -76,8 +77,9 @@ struct Session<'a> {
     watching: HashMap<i64, RangeId>,
     to_list: VecDeque<RangeId>,
     lists: usize,
-    /// Ranges whose watch was refused because the login has run out.
-    logged_out: Vec<RangeId>,
+    /// Whether a new login is under way.
+    logging_in: bool,
+    logins: Backoff,
     jobs: JoinSet<Done>,
     /// Whether the member was asked where it stands.
     asking: bool,
@@ -98,9 +100,7 @@ enum Done {
     /// Where the member stands, what had been seen of the cluster before, and when that was.
     Position(Result<Position, EtcdError>, Option<Position>, Instant),
     LoggedIn(Result<(), EtcdError>),
-    /// The wait after a refusal is over, and the range can be watched on.
-    Watch(RangeId),
-    /// The wait after a refusal is over, and the range must be listed.
+    /// The wait after a refusal is over.
     List(RangeId),
 }
 
@@ -116,7 +116,8 @@ impl<'a> Session<'a> {
             watching: HashMap::new(),
             to_list: VecDeque::new(),
             lists: 0,
-            logged_out: Vec::new(),
+            logging_in: false,
+            logins: Backoff::new(&task.timing),
             jobs: JoinSet::new(),
             asking: false,
             heard: now,
@@ -152,8 +153,7 @@ impl<'a> Session<'a> {
         if !self.ranges.whole {
             task.status.well();
             task.report(Report::Up(task.slot));
-            // Nothing has been read, so nothing can be out of date.
-            if self.ranges.all_known(0) {
+            if !doubt && self.ranges.all_known(position.revision) {
                 self.prove();
             }
         }
@@ -175,7 +175,7 @@ impl<'a> Session<'a> {
 
     fn forget(&mut self, service: &ServiceName) {
         let Some(range) = self.ranges.remove(service) else { return };
-        if let Some(id) = range.work.watch {
+        if let WatchState::On { id, .. } = range.work.watch {
             self.watching.remove(&id);
             self.watch.request(WatchRequest::Cancel(id));
         }
@@ -186,14 +186,9 @@ impl<'a> Session<'a> {
             Done::Listed(id, before, result) => self.listed(id, before, result),
             Done::Position(result, before, asked) => self.position(result, before, asked),
             Done::LoggedIn(result) => {
+                self.logging_in = false;
                 result.map_err(|error| error.to_string())?;
-                for id in std::mem::take(&mut self.logged_out) {
-                    self.later(id, Done::Watch(id));
-                }
-                Ok(())
-            }
-            Done::Watch(id) => {
-                self.create(id);
+                self.reopen();
                 Ok(())
             }
             Done::List(id) => {
@@ -217,8 +212,9 @@ impl<'a> Session<'a> {
         }
         self.quiet = true;
         let now = Instant::now();
-        let due =
-            |range: &Range| range.work.watch.is_some() && range.relist.is_some_and(|at| at <= now);
+        let due = |range: &Range| {
+            range.work.watch != WatchState::None && range.relist.is_some_and(|at| at <= now)
+        };
         for id in self.ranges.ids() {
             if self.ranges.get(id).is_some_and(due) {
                 self.list(id);

@@ -132,9 +132,7 @@ impl Session<'_> {
             self.task.status.count_resync();
             tracing::info!(source = %name, %prefix, revision, changed, "listed again");
         }
-        if range.work.watch.is_none() {
-            self.create(id);
-        }
+        self.create(id);
     }
 
     fn report_list(&self, id: RangeId) {
