@@ -195,9 +195,11 @@ impl Board {
         let vacant = |merged: &Merged| merged.vacant.is_some_and(|since| now - since >= idle);
         let gone = self.services.iter().filter(|(_, merged)| vacant(merged));
         for service in gone.map(|(service, _)| service.clone()).collect::<Vec<_>>() {
-            self.services.remove(&service);
             self.dirty.remove(&service);
-            self.directory.remove(&service);
+            let merged = self.services.remove(&service);
+            if merged.is_some_and(|merged| merged.published.is_some()) {
+                self.directory.remove(&service);
+            }
         }
     }
 

@@ -162,8 +162,8 @@ impl<'a> Session<'a> {
     fn want(&mut self, service: ServiceName) {
         match self.ranges.add(&service) {
             Some(id) => {
-                if let Some(range) = self.ranges.get_mut(id) {
-                    range.work.listing = true;
+                let range = self.ranges.get_mut(id);
+                if range.is_some_and(|range| !std::mem::replace(&mut range.work.listing, true)) {
                     // Somebody waits for it, unlike for the others.
                     self.to_list.push_front(id);
                 }

@@ -186,7 +186,9 @@ impl Session<'_> {
     pub(super) fn refuse(&mut self, id: RangeId, reason: &str) {
         let Some(range) = self.ranges.get(id) else { return };
         if let Some(service) = range.scope.service.clone() {
-            tracing::warn!(source = %self.task.name, %service, reason, "etcd refuses a service");
+            if range.work.refusals == 0 {
+                tracing::warn!(source = %self.task.name, %service, reason, "etcd refuses a service");
+            }
             self.task.report(Report::Refused(self.task.slot, service, reason.to_owned()));
         }
         self.list_later(id);
