@@ -8,11 +8,10 @@ use std::{
 use etcd_client::{Event, EventType};
 use tokio::time::Instant;
 
+use crate::discovery::table::{Change, Item};
 use crate::model::ServiceName;
 use crate::registry::etcd::{Kv, Position};
 use crate::registry::formats::{Layout, key_text};
-
-use super::super::table::{Change, Item};
 
 /// Names a range; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,14 +18,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
+use crate::discovery::backoff::Backoff;
+use crate::discovery::desk::{Command, Report};
+use crate::discovery::task::Task;
 use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, Member, Position, Watch, WatchRequest};
 
-use super::super::{
-    backoff::Backoff,
-    desk::{Command, Report},
-    task::Task,
-};
 use super::ranges::{Range, RangeId, Ranges, WatchState, Work};
 
 /// Works over `member` until something is wrong with it.

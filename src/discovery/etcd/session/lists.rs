@@ -4,15 +4,13 @@ use std::{collections::HashMap, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::discovery::backoff::jitter;
+use crate::discovery::desk::Report;
+use crate::discovery::table::{Item, Listing};
+use crate::discovery::timing::{MAX_LISTED, MAX_LISTED_WHOLE, MAX_LISTS};
 use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, List, ListLimits, Position};
 
-use super::super::super::{
-    backoff::jitter,
-    desk::Report,
-    table::{Item, Listing},
-    timing::{MAX_LISTED, MAX_LISTED_WHOLE, MAX_LISTS},
-};
 use super::super::ranges::{RangeId, Scope};
 use super::{Done, Session};
 

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use etcd_client::WatchResponse;
 use tokio::time::{Instant, sleep};
 
+use crate::discovery::backoff::Backoff;
+use crate::discovery::desk::Report;
+use crate::discovery::table::Change;
+use crate::discovery::timing::LARGE_RESPONSE;
 use crate::model::ServiceName;
 use crate::registry::etcd::{Position, Watch, WatchRequest};
 
-use super::super::super::{backoff::Backoff, desk::Report, table::Change, timing::LARGE_RESPONSE};
 use super::super::ranges::{RangeId, WatchState};
 use super::{Done, Session};
 
