@@ -35,6 +35,11 @@ impl AccessLog {
         Self { live, writer: Arc::default() }
     }
 
+    /// Whether lines are wanted now.
+    pub fn is_on(&self) -> bool {
+        self.live.load().access_log != Form::Off
+    }
+
     /// Writes the line of a call that is over, if lines are wanted.
     pub fn write(&self, call: &CallMeta, outcome: Outcome, took: Duration) {
         let form = self.live.load().access_log;

@@ -95,7 +95,7 @@ async fn control(
         admin: admin_socket.address(),
     };
 
-    let (directory, sources) = discovery::start(&settings.sources);
+    let (directory, sources) = discovery::start(settings.sources.clone());
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
     let access_log = AccessLog::new(Arc::clone(&live));
     let parts = Parts {
@@ -132,7 +132,10 @@ async fn control(
                 _ => vec!["draining".to_owned()],
             }
         }),
-        drain: Box::new(move || drop(drain.send(()))),
+        drain: Box::new(move || {
+            // The receiver is gone when the drain has begun: once is enough.
+            let _ = drain.send(());
+        }),
     };
     spawn_local(admin::serve(admin_socket, Rc::new(admin)));
     spawn_local(reload::run(reload::Reload {

@@ -1,7 +1,7 @@
 //! Configuration: the file as it is written, and the settings known to be usable.
 //!
 //! Two types on purpose: [`Settings`] holds no value that could be wrong, so that no other module
-//! checks one again. [`load`] makes them at start and at every reload; [`effective`] writes them
+//! checks one again. [`load()`] makes them at start and at every reload; [`effective()`] writes them
 //! back.
 
 mod check;
@@ -24,6 +24,7 @@ pub use effective::{effective, effective_json};
 pub use etcd_url::{EtcdUrl, EtcdUrlError};
 pub use load::{Loaded, Overrides, load};
 pub use problem::{ConfigErrors, Problem};
+pub use raw::definition;
 pub use settings::{
     AccessLog, Balance, Connection, EmptyPolicy, EtcdSource, FileSource, Listener, Mode, Node,
     Policy, Ready, Route, Settings, SocketPath, SocketPathError, Source, SourceKind,

@@ -1,8 +1,29 @@
 //! Where endpoints come from: sources in, snapshots out.
 //!
-//! Sources run on the control thread and publish [`crate::model::Snapshot`]s; workers look services
-//! up in the [`Directory`], and only a service never called before makes a call wait.
+//! ```text
+//! file ─┐                      ┌─ Directory ── workers: one lookup a service, then Arc<Service>
+//! etcd ─┼─ lists and changes ─ Board
+//! etcd ─┘                      └─ Snapshot by snapshot
+//!   └──── reports ──── Desk ──── questions of Directory::resolve
+//! ```
+//!
+//! [`start`] runs everything as tasks of the runtime it is called on, which is the control thread's;
+//! workers on other threads use the [`Directory`], and only a service never called before makes a call
+//! wait. Sources never fail for good: an error is told in [`SourceStatus`], changes no set, and is
+//! tried again.
 
+mod backoff;
+mod board;
+mod desk;
 mod directory;
+mod etcd;
+mod file;
+mod run;
+mod status;
+mod table;
+mod task;
+mod timing;
 
 pub use directory::{Directory, ResolveError, SourceStatus};
+pub use run::{Discovery, start, start_with};
+pub use timing::Timing;

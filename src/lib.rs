@@ -8,13 +8,13 @@
 
 pub mod access_log;
 pub mod admin;
-//pub mod app;
+pub mod app;
 pub mod balance;
 pub mod call;
 pub mod cli;
 pub mod config;
 pub mod connect;
-//pub mod demo;
+pub mod demo;
 pub mod discovery;
 pub mod drain;
 pub mod grpc_timeout;

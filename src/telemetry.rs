@@ -36,14 +36,41 @@ impl LogLevel {
     }
 }
 
-/// A bare word that is no level would be taken for a module's name, and silence the log.
+/// Whether `level` is one, without logging anything.
+///
+/// # Errors
+/// What is wrong and what is allowed.
+pub fn check(level: &str) -> Result<(), LogLevelError> {
+    parse(level).map(drop)
+}
+
+/// `EnvFilter` alone would take a misspelt level for the name of a module, and log nothing.
 fn parse(level: &str) -> Result<EnvFilter, LogLevelError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     for part in level.split(',') {
-        let word = part.rsplit('=').next().unwrap_or(part);
+        let word = match part.split_once('=') {
+            Some(("", _)) => return Err(LogLevelError(format!("{part:?} names no module"))),
+            Some((_, word)) => word,
+            None => part,
+        };
         if !LEVELS.contains(&word) {
             return Err(LogLevelError(format!("{word:?} is not a log level")));
         }
     }
     EnvFilter::try_new(level).map_err(|error| LogLevelError(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn levels_and_levels_by_module_are_taken_and_misspelt_ones_refused() {
+        for good in ["info", "off", "warn,pillion=debug", "info,h2=off,pillion::discovery=trace"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "INFO ", "pillion=", "=info", "info,", "pillion=loud"] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ use crate::{
 /// Answers for the call that the query describes.
 pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>> {
     let (Some(authority), service) =
-        (query.get("authority").or(query.get("service")), query.get("service"))
+        (query.get("authority").or_else(|| query.get("service")), query.get("service"))
     else {
         return error(StatusCode::BAD_REQUEST, "give authority=, as a call would carry it");
     };
@@ -44,7 +44,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     let pin = query.get("node").or(routed.node);
     let policy = live.policy(found.name());
     let filter =
-        filter.as_ref().or(routed.filter.map(|filter| &**filter)).unwrap_or(&policy.filter);
+        filter.as_ref().or_else(|| routed.filter.map(|filter| &**filter)).unwrap_or(&policy.filter);
     let Explanation { steps, candidates } = match pin {
         Some(pin) => explain_pin(&snapshot, pin),
         None => explain(&snapshot, filter),

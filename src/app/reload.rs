@@ -2,17 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{ConfigErrors, Settings},
     discovery,
     metrics::Metrics,
     shared::Live,
-    watch_file,
+    watch_file::{self, WatchedFile},
 };
 
 /// What a reload needs, and what it changes.
@@ -20,7 +17,7 @@ pub(super) struct Reload {
     pub(super) path: Option<PathBuf>,
     pub(super) load: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
     pub(super) live: Arc<Live>,
-    pub(super) sources: discovery::Sources,
+    pub(super) sources: discovery::Discovery,
     pub(super) metrics: Metrics,
 }
 
@@ -30,31 +27,19 @@ pub(super) async fn run(mut reload: Reload) {
         Ok(hangup) => hangup,
         Err(error) => return tracing::error!(%error, "no reload on SIGHUP"),
     };
-    let watcher = reload.path.as_deref().map(watch_file::watch);
-    let mut changes = match watcher {
-        Some(Ok(changes)) => Some(changes),
-        Some(Err(error)) => {
-            tracing::warn!(%error, "the configuration file is not watched; send SIGHUP to reload");
-            None
-        }
-        None => None,
-    };
+    let mut file = reload.path.as_deref().map(watch_file::watch);
     loop {
         tokio::select! {
             received = hangup.recv() => if received.is_none() { return },
-            () = changed(&mut changes) => {}
+            () = changed(&mut file) => {}
         }
         reload.now();
     }
 }
 
-async fn changed(changes: &mut Option<mpsc::Receiver<()>>) {
-    match changes {
-        Some(changes) => {
-            if changes.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-        }
+async fn changed(file: &mut Option<WatchedFile>) {
+    match file {
+        Some(file) => file.changed().await,
         None => std::future::pending().await,
     }
 }
@@ -83,7 +68,7 @@ impl Reload {
             }
         }
         if before.sources != settings.sources {
-            self.sources.reload(&settings.sources);
+            self.sources.reload(settings.sources.clone());
         }
         self.live.replace(Arc::new(settings));
         tracing::info!("configuration reloaded");

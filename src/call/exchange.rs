@@ -145,7 +145,7 @@ impl Exchange {
     }
 
     /// Why the head never came, and the call, if it may be tried again.
-    pub fn fail(mut self: Box<Self>, failed: Failed) -> AttemptError {
+    pub fn fail(mut self, failed: Failed) -> AttemptError {
         let error = match failed {
             Failed::Cancelled => {
                 return AttemptError {

@@ -42,6 +42,8 @@ pub struct CallMeta {
     pub tried: RefCell<SmallVec<[Arc<Endpoint>; 3]>>,
     /// Counts the call on the endpoint that it is on now.
     pub in_flight: RefCell<Option<InFlight>>,
+    /// Whether an endpoint that refused the call has been asked once more.
+    pub asked_again: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
     observer: OnceCell<Rc<dyn Observer>>,
 }
@@ -105,6 +107,7 @@ impl CallMeta {
             deadline: Cell::new(None),
             tried: RefCell::default(),
             in_flight: RefCell::default(),
+            asked_again: Cell::new(false),
             outcome: Cell::new(None),
             observer: OnceCell::new(),
         }

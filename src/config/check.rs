@@ -1,7 +1,7 @@
 //! From the file as written to settings known to be usable.
 //!
 //! Here is what one value alone cannot tell: what is missing, what contradicts what, and what is
-//! inherited. [`super::load`] calls it with a file whose single values are read; values that were
+//! inherited. [`super::read`] calls it with a file whose single values are read; values that were
 //! wrong have been noted already and count as absent.
 
 use std::{
@@ -138,25 +138,10 @@ fn sources(
 
 fn source(table: &Spanned<RawSource>, folder: &Path, problems: &mut Problems) -> Source {
     let raw = table.get_ref();
+    refuse_keys_of_other_kinds(raw, problems);
     let (default_name, kind) = match raw.kind.get().copied().unwrap_or_default() {
-        Kind::Etcd => {
-            refuse(&[("path", raw.path.span())], Kind::Etcd, problems);
-            (Source::DEFAULT_NAME, SourceKind::Etcd(etcd(raw, folder, problems)))
-        }
+        Kind::Etcd => (Source::DEFAULT_NAME, SourceKind::Etcd(etcd(raw, folder, problems))),
         Kind::File => {
-            let of_etcd = [
-                ("endpoints", raw.endpoints.span()),
-                ("prefix", raw.prefix.span()),
-                ("format", raw.format.span()),
-                ("mode", raw.mode.span()),
-                ("empty", raw.empty.span()),
-                ("username", raw.username.span()),
-                ("password_file", raw.password_file.span()),
-                ("ca_file", raw.ca_file.span()),
-                ("cert_file", raw.cert_file.span()),
-                ("key_file", raw.key_file.span()),
-            ];
-            refuse(&of_etcd, Kind::File, problems);
             let path = path(&raw.path, folder);
             if path.is_none() && !matches!(raw.path, Key::Wrong) {
                 problems.note(table.span(), "source: `path` is missing, which names the file");
@@ -169,19 +154,31 @@ fn source(table: &Spanned<RawSource>, folder: &Path, problems: &mut Problems) ->
     Source { name: name.into(), kind }
 }
 
-type Span = std::ops::Range<usize>;
-
-/// Notes the keys that a source of `kind` does not have.
-fn refuse(keys: &[(&str, Option<Span>)], kind: Kind, problems: &mut Problems) {
-    let (kind, allowed) = match kind {
-        Kind::Etcd => ("etcd", "every key but path"),
-        Kind::File => ("file", "name, kind and path"),
+fn refuse_keys_of_other_kinds(raw: &RawSource, problems: &mut Problems) {
+    let of_file = [("path", raw.path.span())];
+    let of_etcd = [
+        ("endpoints", raw.endpoints.span()),
+        ("prefix", raw.prefix.span()),
+        ("format", raw.format.span()),
+        ("mode", raw.mode.span()),
+        ("empty", raw.empty.span()),
+        ("username", raw.username.span()),
+        ("password_file", raw.password_file.span()),
+        ("ca_file", raw.ca_file.span()),
+        ("cert_file", raw.cert_file.span()),
+        ("key_file", raw.key_file.span()),
+    ];
+    let (keys, message) = match (&raw.kind, raw.kind.get().copied().unwrap_or_default()) {
+        // Which kind was meant is not known.
+        (Key::Wrong, _) => return,
+        (_, Kind::Etcd) => (&of_file[..], "only a source with kind = \"file\" has it"),
+        (_, Kind::File) => {
+            (&of_etcd[..], "a source of kind \"file\" has none; allowed: name, kind, path")
+        }
     };
     for (name, span) in keys {
         if let Some(span) = span {
-            let message =
-                format!("source.{name}: a source of kind {kind:?} has none; allowed: {allowed}");
-            problems.note(span.clone(), message);
+            problems.note(span.clone(), format!("source.{name}: {message}"));
         }
     }
 }
@@ -217,6 +214,7 @@ fn need_each_other<A: Text, B: Text>(
     (name_b, b): (&str, &Key<B>),
     problems: &mut Problems,
 ) {
+    // One that is wrong has been noted; nothing more is known of it.
     match (says_something(a), says_something(b)) {
         (true, false) => note(a, format!("source.{name_a}: needs `{name_b}` beside it"), problems),
         (false, true) => note(b, format!("source.{name_b}: needs `{name_a}` beside it"), problems),
@@ -225,7 +223,7 @@ fn need_each_other<A: Text, B: Text>(
 }
 
 fn says_something<T: Text>(key: &Key<T>) -> bool {
-    key.get().is_some_and(|value| !value.to_text().is_empty())
+    matches!(key, Key::Wrong) || key.get().is_some_and(|value| !value.to_text().is_empty())
 }
 
 /// The path of `key` from `folder` on; none where it is absent or empty.

@@ -2,7 +2,7 @@
 //!
 //! The one definition of the configuration. The doc comment of a key is what users read in
 //! `config/pillion.toml` and `docs/configuration.md`; its type says what may stand there. To add a
-//! key: write it here, check it in [`super::check`], and say in [`super::effective`] how settings
+//! key: write it here, check it in [`super::check`], and say in [`mod@super::effective`] how settings
 //! are written back. Defaults are those of [`super::Settings`].
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::{
     etcd_url::EtcdUrl,
     settings::{AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath},
-    table::table,
+    table::{TableDef, table},
     text::{
         AuthorityPattern, Format, HeaderText, Kind, PathPrefix, PlainText, Positive, SourceName,
     },
@@ -153,7 +153,7 @@ table! {
     /// authority, less its port, names the service.
     struct RawRoute {
         /// Authority that the rule is for: exact, "*.suffix" for all names below it, or "*" for
-        /// any. Case does not matter. Default "*".
+        /// any. Without a port it is for every port. Case does not matter. Default "*".
         authority: AuthorityPattern,
         /// Start of the path that the rule is for. Default: any.
         path_prefix: PathPrefix,
@@ -162,4 +162,9 @@ table! {
         /// Endpoints that may be chosen, instead of the service's `filter`.
         filter: Arc<Selectors>,
     }
+}
+
+/// All tables and keys of the file, for documentation.
+pub fn definition() -> TableDef {
+    RawFile::definition()
 }

@@ -65,7 +65,7 @@ fn not_text(bytes: &[u8], error: Utf8Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Balance, Connection, FileSource, SourceKind};
+    use crate::config::{Balance, Connection, FileSource, SourceKind, default_file};
 
     /// The mistakes of a file, as `LINE:COLUMN: message`.
     fn mistakes(text: &str) -> Vec<String> {
@@ -94,8 +94,8 @@ mod tests {
                 "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
                  workers, drain_timeout, access_log, node, listener, admin, source, defaults, \
                  service, route",
-                "4:20: node.zone: found the number 7; allowed: a text of printable ASCII \
-                 characters",
+                "4:20: node.zone: found the number 7; allowed: printable ASCII characters, \
+                 without spaces around them",
                 "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \
                  1000",
                 "7:31: defaults.connect_timeout: \"0s\" is zero; allowed: a duration such as \
@@ -161,7 +161,10 @@ mod tests {
             ("[[source]]\nendpoints = []", "2:13: source.endpoints: at least one is needed"),
             ("[[source]]\nendpoints = [\"a:1\"]", "2:14: source.endpoints: \"a:1\" is not the URL"),
             ("[[source]]\nformat = \"koalla\"", "2:10: source.format: \"koalla\" is unknown (did"),
-            ("[[source]]\npath = \"f\"", "2:8: source.path: a source of kind \"etcd\" has none"),
+            (
+                "[[source]]\npath = \"f\"",
+                "2:8: source.path: only a source with kind = \"file\" has it",
+            ),
             ("[[source]]\nkind = \"file\"", "1:1: source: `path` is missing"),
             ("[[source]]\nkind = \"dns\"", "2:8: source.kind: \"dns\" is unknown"),
             ("[[source]]\nusername = \"u\"", "2:12: source.username: needs `password_file`"),
@@ -221,5 +224,22 @@ mod tests {
         let path = "/etc/pillion/services.toml".into();
         assert_eq!(settings.sources[0].kind, SourceKind::File(FileSource { path }));
         assert_eq!(&*settings.sources[0].name, "file");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_damage_to_a_file_ends_in_a_panic_or_a_place_outside_of_it(
+            at in 0..6000_usize,
+            length in 0..40_usize,
+            put in "[\\[\\]\\{\\}=\"'.,#a-z0-9\n\u{e9}]{0,6}",
+        ) {
+            let text = default_file();
+            let (at, end) = (at.min(text.len()), (at + length).min(text.len()));
+            let damaged = format!("{}{put}{}", &text[..at], &text[end..]);
+            for Problem { line, message, .. } in parse(&damaged, Path::new("/")).err().unwrap_or_default() {
+                assert!(line <= damaged.lines().count() + 1);
+                assert!(!message.is_empty() && !message.contains('\n'));
+            }
+        }
     }
 }

@@ -212,6 +212,8 @@ macro_rules! table {
         }
     ) => {
         $(#[doc = $about])*
+        // Users read this text too, to whom [defaults] is a table of the file.
+        #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Debug, Default)]
         pub(super) struct $name {
             $( $(#[doc = $doc])* pub(super) $key: $crate::config::table::Key<$type>, )*

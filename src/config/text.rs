@@ -253,7 +253,7 @@ macro_rules! checked {
 checked!(
     /// What is sent as the value of a header.
     HeaderText,
-    "a text of printable ASCII characters",
+    "printable ASCII characters, without spaces around them",
     |text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && text.trim() == text
 );
 

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     rc::{Rc, Weak},
     sync::Arc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -239,7 +239,8 @@ impl Shared {
             return None;
         }
         // A connection that ends, or was told GOAWAY, says so here, before anything is sent.
-        if send.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready_and(Result::is_err) {
+        let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
+        if matches!(ready, Poll::Ready(Err(_))) {
             *sender = None;
             return None;
         }
@@ -315,16 +316,5 @@ async fn sweep(pool: Weak<Pool>) {
             pool.sweeping.set(false);
             return;
         }
-    }
-}
-
-/// Reads better than a match where only one way of being ready matters.
-trait ReadyAnd<T> {
-    fn is_ready_and(self, test: impl FnOnce(&T) -> bool) -> bool;
-}
-
-impl<T> ReadyAnd<T> for std::task::Poll<T> {
-    fn is_ready_and(self, test: impl FnOnce(&T) -> bool) -> bool {
-        matches!(self, Self::Ready(value) if test(&value))
     }
 }

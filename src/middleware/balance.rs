@@ -14,6 +14,7 @@ use tower::{Layer, Service};
 use crate::{
     balance::PickError,
     call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
+    metrics::AttemptOutcome,
     model::{Endpoint, Reason},
 };
 
@@ -74,6 +75,18 @@ fn choose(meta: &CallMeta) -> Result<(), CallError> {
     *meta.in_flight.borrow_mut() = Some(endpoint.load.pick());
     meta.tried.borrow_mut().push(endpoint);
     Ok(())
+}
+
+/// Where no endpoint is left, one that refused the call may be asked once more: a GOAWAY ends a
+/// connection, not an endpoint, and a service with one endpoint must outlive it.
+fn choose_again(meta: &CallMeta) -> bool {
+    let refused = meta.endpoint();
+    if meta.asked_again.replace(true) || refused.load.is_gone() {
+        return false;
+    }
+    *meta.in_flight.borrow_mut() = Some(refused.load.pick());
+    meta.tried.borrow_mut().push(refused);
+    true
 }
 
 /// A pin reaches what it names whatever its state, but no endpoint twice.
@@ -151,7 +164,10 @@ fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     meta.in_flight.take();
     let Progress::Unprocessed(call) = progress else { return Err(error) };
     let attempts = meta.attempt();
-    if attempts >= target.policy.attempts as usize || choose(meta).is_err() {
+    if attempts >= target.policy.attempts as usize {
+        return Err(exhausted(error, attempts));
+    }
+    if choose(meta).is_err() && !(outcome == AttemptOutcome::Refused && choose_again(meta)) {
         return Err(exhausted(error, attempts));
     }
     target.view.metrics.retried(outcome);

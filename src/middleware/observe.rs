@@ -59,6 +59,9 @@ impl<S: Service<Box<Call>>> Service<Box<Call>> for Observe<S> {
     }
 
     fn call(&mut self, call: Box<Call>) -> S::Future {
+        if self.counting.log.is_on() {
+            let _ = call.meta.path.set(call.head.uri.path().into());
+        }
         let observer = Rc::clone(&self.counting);
         call.meta.observe(observer);
         self.inner.call(call)

@@ -1,0 +1,180 @@
+//! Asks a running proxy over its admin address. Used by `services` and `why`.
+
+use std::{error::Error, fmt, io, path::PathBuf, str::FromStr, time::Duration};
+
+use bytes::Bytes;
+use clap::Args;
+use http::{Request, StatusCode, header::HOST, uri::Authority};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+use super::failure::{Failure, print};
+
+/// Longest time that an answer may take, connecting included.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What the commands that ask a running proxy share.
+#[derive(Debug, Args)]
+pub(super) struct AdminFlags {
+    /// Admin address of the proxy: http://host:port or unix:/path
+    #[arg(long, value_name = "URL", env = "PILLION_ADMIN")]
+    #[arg(default_value = "http://127.0.0.1:4191")]
+    admin: AdminUrl,
+
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// As the proxy gave it
+    Json,
+}
+
+/// Where a proxy answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AdminUrl {
+    /// `host:port`.
+    Tcp(String),
+    /// A Unix domain socket.
+    Unix(PathBuf),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum AdminError {
+    /// Nothing listens there.
+    #[error("no proxy answers at {url}; is `pillion run` running? give --admin")]
+    Absent { url: String, source: io::Error },
+    /// Something listens, but the exchange failed.
+    #[error("what answers at {url} does not speak HTTP/1.1 as an admin address does")]
+    Broken { url: String, source: Box<dyn Error + Send + Sync> },
+    /// It takes too long.
+    #[error("no answer from {url} within {} s", LIMIT.as_secs())]
+    Slow { url: String },
+    /// It answered, but not with what was asked for.
+    #[error("the proxy at {url} answers {status}: {text}")]
+    Refused { url: String, status: StatusCode, text: String },
+    /// The answer has another form than this version of `pillion` knows.
+    #[error("the answer from {url} is not understood; -o json prints it as it is")]
+    Unknown { url: String, source: serde_json::Error },
+}
+
+impl AdminFlags {
+    /// Asks for `path` and prints the answer: as it came, or as `table` shows it.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        table: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let answer = runtime.map_err(Failure::failed)?.block_on(self.admin.get(path));
+        let answer = answer.map_err(Failure::failed)?;
+        if self.output == Output::Json {
+            return print([answer.trim_ascii_end(), b"\n"].concat());
+        }
+        let unknown = |source| AdminError::Unknown { url: self.admin.to_string(), source };
+        let answer = serde_json::from_slice(&answer).map_err(|e| Failure::failed(unknown(e)))?;
+        print(table(&answer))
+    }
+}
+
+impl AdminUrl {
+    /// The body of what `GET path` answers.
+    async fn get(&self, path: &str) -> Result<Bytes, AdminError> {
+        let answer = tokio::time::timeout(LIMIT, async {
+            match self {
+                Self::Tcp(host) => self.exchange(TcpStream::connect(host).await, host, path).await,
+                Self::Unix(socket) => {
+                    self.exchange(UnixStream::connect(socket).await, "localhost", path).await
+                }
+            }
+        });
+        answer.await.map_err(|_| AdminError::Slow { url: self.to_string() })?
+    }
+
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: io::Result<S>,
+        host: &str,
+        path: &str,
+    ) -> Result<Bytes, AdminError> {
+        let url = || self.to_string();
+        let stream = stream.map_err(|source| AdminError::Absent { url: url(), source })?;
+        let (mut sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
+        // Ends with the runtime; what goes wrong with it shows in the answer.
+        tokio::spawn(connection);
+        let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
+        let request = request.map_err(|e| self.broken(e))?;
+        let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|e| self.broken(e))?.to_bytes();
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        let text = String::from_utf8_lossy(&body).trim().to_owned();
+        Err(AdminError::Refused { url: url(), status, text })
+    }
+
+    fn broken(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> AdminError {
+        AdminError::Broken { url: self.to_string(), source: source.into() }
+    }
+}
+
+impl FromStr for AdminUrl {
+    type Err = String;
+
+    /// The scheme may be left out, so that the `PILLION_ADMIN` of the proxy serves here too.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("{text:?} is not http://host:port or unix:/path");
+        if let Some(path) = text.strip_prefix("unix:") {
+            return path.starts_with('/').then(|| Self::Unix(path.into())).ok_or_else(refuse);
+        }
+        let host = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let authority: Authority = host.parse().map_err(|_| refuse())?;
+        let usable = authority.port_u16().is_some() && !authority.host().is_empty();
+        usable.then(|| Self::Tcp(host.to_owned())).ok_or_else(refuse)
+    }
+}
+
+impl fmt::Display for AdminUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host) => write!(f, "http://{host}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_address_is_a_url_or_what_the_proxy_itself_was_given() {
+        for (text, url) in [
+            ("http://127.0.0.1:4191", "http://127.0.0.1:4191"),
+            ("http://admin.local:80/", "http://admin.local:80"),
+            ("0.0.0.0:4191", "http://0.0.0.0:4191"),
+            ("[::1]:4191", "http://[::1]:4191"),
+            ("unix:/run/admin.sock", "unix:/run/admin.sock"),
+        ] {
+            assert_eq!(text.parse::<AdminUrl>().unwrap().to_string(), url);
+        }
+        for bad in ["", "http://", "https://a:1", "http://a", "http://a:1/x", "unix:a", "a b:1"] {
+            assert!(bad.parse::<AdminUrl>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Aligned columns for people.
+
+/// `rows` below `heads`, two spaces apart; numbers are aligned to the right. A column without any
+/// content is left out.
+pub(super) fn columns<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+    let column = |at: usize| rows.iter().map(move |row| &*row[at]);
+    let shown: Vec<usize> = (0..N).filter(|at| column(*at).any(|cell| !cell.is_empty())).collect();
+    let width = |at: usize| {
+        column(at).chain([heads[at]]).map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = shown.iter().map(|at| width(*at)).collect();
+    let right: Vec<bool> = shown.iter().map(|at| column(*at).all(is_number)).collect();
+    let heads = heads.map(str::to_owned);
+    let mut text = String::new();
+    for row in std::iter::once(&heads).chain(rows) {
+        let mut line = String::new();
+        for (place, at) in shown.iter().enumerate() {
+            let (cell, width) = (&row[*at], widths[place]);
+            let cell = if right[place] {
+                format!("{cell:>width$}  ")
+            } else {
+                format!("{cell:<width$}  ")
+            };
+            line.push_str(&cell);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A cell that a column of numbers may have; an empty one is no contradiction.
+fn is_number(cell: &str) -> bool {
+    cell.strip_suffix('%').unwrap_or(cell).chars().all(|c| c.is_ascii_digit() || c == '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_right_text_left_and_empty_columns_are_left_out() {
+        let row = |cells: [&str; 4]| cells.map(str::to_owned);
+        let rows = [row(["a", "1", "", "33.3%"]), row(["bücher", "10", "", "6.7%"])];
+        assert_eq!(
+            columns(["NAME", "N", "NONE", "SHARE"], &rows),
+            "NAME     N  SHARE\na        1  33.3%\nbücher  10   6.7%\n"
+        );
+    }
+}

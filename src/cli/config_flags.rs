@@ -1,0 +1,65 @@
+//! The flags and variables that choose a configuration and win over it.
+
+use std::path::PathBuf;
+
+use clap::{Args, builder::PossibleValuesParser, value_parser};
+
+use super::failure::Failure;
+use crate::config::{self, EtcdUrl, FORMATS, Loaded, Overrides, SocketPath};
+
+/// What `run` and `config` share.
+#[derive(Debug, Args)]
+pub(super) struct ConfigFlags {
+    /// Configuration file (TOML); without one, every key has its default
+    #[arg(short, long, value_name = "FILE", env = "PILLION_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Where applications connect: IP:port or unix:/path; repeat for several
+    #[arg(long, value_name = "ADDR", env = "PILLION_LISTEN", value_delimiter = ',')]
+    #[arg(help_heading = OVERRIDES)]
+    listen: Vec<SocketPath>,
+
+    /// Where operators and Prometheus connect: IP:port or unix:/path
+    #[arg(long, value_name = "ADDR", env = "PILLION_ADMIN", help_heading = OVERRIDES)]
+    admin: Option<SocketPath>,
+
+    /// Client URLs of the etcd members, for the first etcd source
+    #[arg(long, value_name = "URL[,URL]", env = "PILLION_ETCD", value_delimiter = ',')]
+    #[arg(help_heading = OVERRIDES)]
+    etcd: Vec<EtcdUrl>,
+
+    /// Start of the registry's keys, for the first etcd source
+    #[arg(long, value_name = "PREFIX", env = "PILLION_PREFIX", help_heading = OVERRIDES)]
+    prefix: Option<String>,
+
+    /// How the registry's records are written, for the first etcd source
+    #[arg(long, env = "PILLION_FORMAT", value_parser = PossibleValuesParser::new(FORMATS))]
+    #[arg(help_heading = OVERRIDES)]
+    format: Option<String>,
+
+    /// Data-plane threads; 0 means one for each core
+    #[arg(long, value_name = "N", env = "PILLION_WORKERS", help_heading = OVERRIDES)]
+    #[arg(value_parser = value_parser!(u32).range(0..=1024))]
+    workers: Option<u32>,
+}
+
+const OVERRIDES: &str = "Instead of what the file says";
+
+impl ConfigFlags {
+    /// Loads the configuration.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        Ok(config::load(self.config.as_deref(), &self.overrides())?)
+    }
+
+    /// What wins over the file, now and whenever it is loaded again.
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen.clone(),
+            admin: self.admin.clone(),
+            etcd: self.etcd.clone(),
+            prefix: self.prefix.clone(),
+            format: self.format.clone(),
+            workers: self.workers.map(|workers| workers as usize),
+        }
+    }
+}

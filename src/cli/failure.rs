@@ -1,0 +1,56 @@
+//! How a command ends that did not do what it was asked, and how that is told.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use crate::config::ConfigErrors;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The configuration cannot be used. Exit status 2.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// What was typed cannot be used, beyond what clap sees. Exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// It failed while running. Exit status 1.
+    #[error(transparent)]
+    Failed(#[from] Box<dyn Error>),
+}
+
+impl Failure {
+    /// Anything that went wrong while running.
+    pub(super) fn failed(error: impl Error + 'static) -> Self {
+        Self::Failed(Box::new(error))
+    }
+
+    /// Prints what went wrong to stderr, then what caused it, and gives the exit status.
+    pub(super) fn report(&self) -> ExitCode {
+        // A mistake in a file starts with its place, as editors expect it.
+        let (status, prefix) = match self {
+            Self::Config(_) => (2, ""),
+            Self::Usage(_) => (2, "error: "),
+            Self::Failed(_) => (1, "error: "),
+        };
+        eprintln!("{prefix}{self}");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            eprintln!("  caused by: {error}");
+            cause = error.source();
+        }
+        ExitCode::from(status)
+    }
+}
+
+/// Prints to stdout. A reader that has seen enough, such as `head`, is no failure.
+pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,379 @@
+//! All that the sources say, merged into one snapshot a service.
+//!
+//! Source tasks bring lists and changes; the board keeps a [`Table`] for each source and service, looks
+//! up again only the addresses that an update touched, and publishes to the [`Directory`]. Endpoints
+//! of one service are merged by address: the first source in the order of the configuration wins.
+//! An update is applied whole before anything is published, an update that changes nothing publishes
+//! nothing, and no error reaches this place, so that no error can change a set.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::model::{Address, Endpoint, Load, ServiceName, Snapshot};
+
+use super::{
+    directory::Directory,
+    status::Status,
+    table::{Change, Listing, Table, Touched},
+    timing::MAX_REJECTED_SHOWN,
+};
+
+/// One run of one source configuration; never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Slot(pub(super) u64);
+
+/// A source as the board knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) slot: Slot,
+    pub(super) status: Arc<Status>,
+    /// Whether it reads a service only when somebody asked for it.
+    pub(super) lazy: bool,
+    /// Whether its last non-empty set of a service outlives an empty one.
+    pub(super) keep: bool,
+    /// Set on a source that the configuration no longer has: its endpoints stay until these, which
+    /// came in its place, have spoken.
+    pub(super) successors: Option<Vec<Slot>>,
+    /// Whether it has read everything it holds once.
+    pub(super) complete: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Board {
+    directory: Directory,
+    burst: Duration,
+    /// In the order of precedence.
+    seats: Vec<Seat>,
+    services: HashMap<ServiceName, Merged>,
+    /// Services that changed since they were published.
+    dirty: HashSet<ServiceName>,
+}
+
+/// One service.
+#[derive(Debug, Default)]
+struct Merged {
+    tables: Vec<(Slot, Table)>,
+    /// In the order of the address.
+    endpoints: Vec<Arc<Endpoint>>,
+    /// Lazy sources that have listed it.
+    listed: Vec<Slot>,
+    published: Option<Instant>,
+    /// Not to be published before: the rest of a revision may follow.
+    hold: Option<Instant>,
+    /// Since when no source knows it.
+    vacant: Option<Instant>,
+}
+
+impl Board {
+    pub(super) fn new(directory: Directory, burst: Duration) -> Self {
+        let (seats, services, dirty) = (Vec::new(), HashMap::new(), HashSet::new());
+        Self { directory, burst, seats, services, dirty }
+    }
+
+    /// Takes the sources of a new configuration, in their order. Those not among them any more stay
+    /// behind the others until their successors have spoken.
+    pub(super) fn seat(&mut self, mut seats: Vec<Seat>) {
+        let successors: Vec<_> = seats.iter().map(|seat| seat.slot).collect();
+        let new = successors.iter().filter(|slot| !self.seats.iter().any(|old| old.slot == **slot));
+        let new: Vec<_> = new.copied().collect();
+        for mut old in self.seats.drain(..) {
+            match seats.iter_mut().find(|seat| seat.slot == old.slot) {
+                Some(seat) => seat.complete = old.complete,
+                None => {
+                    old.successors.get_or_insert_with(Vec::new).extend(&new);
+                    seats.push(old);
+                }
+            }
+        }
+        // A successor that has gone itself is not waited for.
+        for seat in seats.iter_mut().filter_map(|seat| seat.successors.as_mut()) {
+            seat.retain(|slot| successors.contains(slot));
+        }
+        self.seats = seats;
+        self.all_services(Self::refresh_all);
+        self.release_all();
+    }
+
+    /// Applies changes of one service. With `hold`, publishing waits that long for more.
+    pub(super) fn apply(
+        &mut self,
+        slot: Slot,
+        service: &ServiceName,
+        changes: Vec<Change>,
+        hold: Option<Instant>,
+    ) {
+        self.update(slot, service, |table| table.apply(changes));
+        if let Some(merged) = self.services.get_mut(service) {
+            merged.hold = hold;
+        }
+    }
+
+    /// Makes what a source holds of one service equal to a list.
+    pub(super) fn list(&mut self, slot: Slot, service: &ServiceName, listing: Listing) {
+        self.update(slot, service, |table| table.replace(listing));
+        let Some(merged) = self.services.get_mut(service) else { return };
+        if !merged.listed.contains(&slot) {
+            merged.listed.push(slot);
+        }
+        merged.hold = None;
+        self.release(service);
+        self.publish(service, Instant::now());
+    }
+
+    /// Makes all that a source holds equal to a list of `revision`; services not in it have no key any
+    /// more.
+    pub(super) fn list_all(
+        &mut self,
+        slot: Slot,
+        mut listings: HashMap<ServiceName, Listing>,
+        revision: i64,
+    ) {
+        let mine = |merged: &Merged| merged.tables.iter().any(|(owner, _)| *owner == slot);
+        let gone = self.services.iter().filter(|(_, merged)| mine(merged));
+        for service in gone.map(|(service, _)| service.clone()).collect::<Vec<_>>() {
+            let nothing = || Listing { revision, ..Listing::default() };
+            listings.entry(service).or_insert_with(nothing);
+        }
+        for (service, listing) in listings {
+            self.update(slot, &service, |table| table.replace(listing));
+        }
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) {
+            seat.complete = true;
+        }
+        self.release_all();
+        for service in self.dirty.clone() {
+            self.publish(&service, Instant::now());
+        }
+    }
+
+    /// Forgets what lazy sources said of a service that nobody calls. Whoever still holds the service
+    /// is told to ask again.
+    pub(super) fn drop_service(&mut self, service: &ServiceName) {
+        let lazy: HashSet<_> =
+            self.seats.iter().filter(|seat| seat.lazy).map(|seat| seat.slot).collect();
+        for slot in &lazy {
+            self.remove_table(*slot, service);
+        }
+        self.directory.remove(service);
+        let Some(merged) = self.services.get_mut(service) else { return };
+        merged.listed.clear();
+        merged.published = None;
+        if merged.is_known() {
+            self.dirty.insert(service.clone());
+            self.publish(service, Instant::now());
+        } else {
+            self.services.remove(service);
+            self.dirty.remove(service);
+        }
+    }
+
+    /// Publishes what may be published now, and says when the next one may be.
+    pub(super) fn flush(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for service in self.dirty.iter().cloned().collect::<Vec<_>>() {
+            let due = self.services.get(&service).and_then(|merged| {
+                merged.hold.max(merged.published.map(|published| published + self.burst))
+            });
+            match due {
+                Some(due) if due > now => next = Some(next.map_or(due, |next| next.min(due))),
+                _ => self.publish(&service, now),
+            }
+        }
+        next
+    }
+
+    /// Drops services that no source has known for `idle`.
+    pub(super) fn sweep(&mut self, now: Instant, idle: Duration) {
+        let vacant = |merged: &Merged| merged.vacant.is_some_and(|since| now - since >= idle);
+        let gone = self.services.iter().filter(|(_, merged)| vacant(merged));
+        for service in gone.map(|(service, _)| service.clone()).collect::<Vec<_>>() {
+            self.services.remove(&service);
+            self.dirty.remove(&service);
+            self.directory.remove(&service);
+        }
+    }
+
+    /// Runs an update of one table, and looks up again what it touched.
+    fn update(
+        &mut self,
+        slot: Slot,
+        service: &ServiceName,
+        update: impl FnOnce(&mut Table) -> Touched,
+    ) {
+        // A task that was ended may have been in the middle of something.
+        let Some(seat) = self.seats.iter().find(|seat| seat.slot == slot) else { return };
+        let merged = self.services.entry(service.clone()).or_default();
+        let table = merged.table(slot, seat.keep);
+        let before = table.rejected_count();
+        let touched = update(table);
+        seat.status.rejected(before, table.rejected_count());
+        let mut changed = touched.rejected;
+        changed |= merged.refresh(touched.addresses, &self.seats);
+        self.note(service, changed);
+    }
+
+    fn remove_table(&mut self, slot: Slot, service: &ServiceName) {
+        let Some(merged) = self.services.get_mut(service) else { return };
+        let Some(at) = merged.tables.iter().position(|(owner, _)| *owner == slot) else { return };
+        let (_, table) = merged.tables.swap_remove(at);
+        if let Some(seat) = self.seats.iter().find(|seat| seat.slot == slot) {
+            seat.status.rejected(table.rejected_count(), 0);
+        }
+        let addresses = table.addresses().cloned().collect();
+        let changed = merged.refresh(addresses, &self.seats) || table.rejected_count() > 0;
+        self.note(service, changed);
+    }
+
+    /// Looks up every address of a service again: the order of the sources has changed.
+    fn refresh_all(&mut self, service: &ServiceName) {
+        let Some(merged) = self.services.get_mut(service) else { return };
+        let tables = merged.tables.iter().flat_map(|(_, table)| table.addresses());
+        let addresses = tables.cloned().collect();
+        let changed = merged.refresh(addresses, &self.seats);
+        self.note(service, changed);
+    }
+
+    fn note(&mut self, service: &ServiceName, changed: bool) {
+        let Some(merged) = self.services.get_mut(service) else { return };
+        let known = merged.is_known();
+        merged.vacant = if known { None } else { merged.vacant.or_else(|| Some(Instant::now())) };
+        if changed || (known && merged.published.is_none()) {
+            self.dirty.insert(service.clone());
+        }
+    }
+
+    /// Lets the sources that are no longer configured go, as far as their successors have spoken.
+    fn release_all(&mut self) {
+        if self.seats.iter().all(|seat| seat.successors.is_none()) {
+            return;
+        }
+        self.all_services(Self::release);
+        let services = &self.services;
+        self.seats.retain(|seat| {
+            seat.successors.is_none() || services.values().any(|merged| merged.has(seat.slot))
+        });
+    }
+
+    fn release(&mut self, service: &ServiceName) {
+        let Some(merged) = self.services.get(service) else { return };
+        let has_spoken = |slot: &Slot| match self.seats.iter().find(|seat| seat.slot == *slot) {
+            // Nobody asks a lazy source for what nobody calls.
+            Some(seat) if seat.lazy => {
+                merged.listed.contains(slot) || !self.directory.is_asked(service)
+            }
+            Some(seat) => seat.complete,
+            None => true,
+        };
+        let leaving = self.seats.iter().filter(|seat| {
+            seat.successors.as_ref().is_some_and(|successors| successors.iter().all(has_spoken))
+        });
+        for slot in leaving.map(|seat| seat.slot).collect::<Vec<_>>() {
+            self.remove_table(slot, service);
+        }
+    }
+
+    fn all_services(&mut self, act: impl Fn(&mut Self, &ServiceName)) {
+        for service in self.services.keys().cloned().collect::<Vec<_>>() {
+            act(self, &service);
+        }
+    }
+
+    fn publish(&mut self, service: &ServiceName, now: Instant) {
+        if !self.dirty.remove(service) {
+            return;
+        }
+        let Some(merged) = self.services.get_mut(service) else { return };
+        if merged.published.is_none() && !merged.is_known() {
+            return;
+        }
+        merged.published = Some(now);
+        merged.hold = None;
+        let tables = || self.seats.iter().filter_map(|seat| merged.get(seat.slot));
+        let snapshot = Snapshot {
+            service: service.clone(),
+            revision: tables().map(|table| table.revision).find(|at| *at > 0).unwrap_or(0),
+            endpoints: merged.endpoints.clone(),
+            rejected: tables().flat_map(Table::rejected).take(MAX_REJECTED_SHOWN).collect(),
+        };
+        self.directory.publish(snapshot);
+    }
+}
+
+impl Merged {
+    fn get(&self, slot: Slot) -> Option<&Table> {
+        self.tables.iter().find(|(owner, _)| *owner == slot).map(|(_, table)| table)
+    }
+
+    fn has(&self, slot: Slot) -> bool {
+        self.get(slot).is_some()
+    }
+
+    fn table(&mut self, slot: Slot, keep: bool) -> &mut Table {
+        let at = self.tables.iter().position(|(owner, _)| *owner == slot).unwrap_or_else(|| {
+            self.tables.push((slot, Table::new(keep)));
+            self.tables.len() - 1
+        });
+        &mut self.tables[at].1
+    }
+
+    fn is_known(&self) -> bool {
+        self.tables.iter().any(|(_, table)| table.is_known())
+    }
+
+    /// Looks up addresses again and says whether anything about them changed.
+    fn refresh(&mut self, mut addresses: Vec<Address>, seats: &[Seat]) -> bool {
+        // In order, so that a first list appends instead of inserting.
+        addresses.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        addresses.dedup();
+        let (mut changed, mut gone) = (false, HashSet::new());
+        for address in addresses {
+            let place = self.endpoints.binary_search_by(|endpoint| {
+                endpoint.record.address.as_str().cmp(address.as_str())
+            });
+            let found = seats.iter().find_map(|seat| {
+                let (key, record) = self.get(seat.slot)?.find(&address)?;
+                Some((seat.status.name(), key, record))
+            });
+            let Some((source, key, record)) = found else {
+                gone.extend(place.is_ok().then_some(address));
+                continue;
+            };
+            let old = place.ok().map(|at| &self.endpoints[at]);
+            if old.is_some_and(|old| {
+                old.record == *record && old.key == *key && old.source == *source
+            }) {
+                continue;
+            }
+            let endpoint = Arc::new(Endpoint {
+                record: record.clone(),
+                source: Arc::clone(source),
+                key: Arc::clone(key),
+                load: old.map_or_else(Arc::<Load>::default, |old| Arc::clone(&old.load)),
+            });
+            match place {
+                Ok(at) => self.endpoints[at] = endpoint,
+                Err(at) => self.endpoints.insert(at, endpoint),
+            }
+            changed = true;
+        }
+        if !gone.is_empty() {
+            self.endpoints.retain(|endpoint| {
+                let leaves = gone.contains(&endpoint.record.address);
+                if leaves {
+                    endpoint.load.leave();
+                }
+                !leaves
+            });
+            changed = true;
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! The etcd source: keeps the board equal to the registry, through everything that etcd may do.
+//!
+//! What is read is remembered as [`ranges`], which outlive any connection. A [`session`] is the work
+//! over one connection to one member; when it ends, for whatever reason, the sets stay as they are and
+//! the next member is tried, with a growing wait once all of them have failed.
+
+mod ranges;
+mod session;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use crate::config::{EtcdSource, Mode};
+use crate::registry::etcd::{Member, Members, Position};
+use crate::registry::formats::Layout;
+
+use super::{
+    backoff::Backoff,
+    desk::{Command, Report},
+    task::Task,
+};
+
+use ranges::Ranges;
+
+/// Works until `commands` closes.
+pub(super) async fn run(
+    task: &Task,
+    source: EtcdSource,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let Some(layout) = Layout::new(&source.format, &source.prefix) else {
+        let problem = format!("format {:?} does not exist", source.format);
+        task.status.problem(&problem);
+        task.report(Report::Down(task.slot, problem));
+        while commands.recv().await.is_some() {}
+        return;
+    };
+    let mut ranges = Ranges::new(layout);
+    if source.mode == Mode::Eager {
+        ranges.add_whole();
+    }
+    let mut members = Members::new(source);
+    let mut backoff = Backoff::new(&task.timing);
+    let mut failures = 0;
+    loop {
+        let started = Instant::now();
+        let problem = match connect(task, &mut members, &mut ranges, &mut commands).await {
+            None => return,
+            Some(Err(problem)) => problem,
+            Some(Ok((member, position))) => {
+                let ended = session::run(task, &mut ranges, &mut commands, member, position).await;
+                let Err(problem) = ended else { return };
+                problem
+            }
+        };
+        task.status.problem(&problem);
+        if started.elapsed() >= task.timing.backoff_max {
+            // It has worked for a while, so the other members are as good as ever.
+            tracing::warn!(source = %task.name, %problem, "lost etcd, connecting again");
+            backoff.reset();
+            failures = 0;
+        } else {
+            failures += 1;
+            if failures < members.len() {
+                tracing::debug!(source = %task.name, %problem, "trying the next member");
+                continue;
+            }
+            tracing::warn!(source = %task.name, %problem, "etcd cannot be reached, trying again");
+            failures = 0;
+            task.report(Report::Down(task.slot, problem));
+        }
+        if !wait(task, &mut ranges, &mut commands, &mut backoff).await {
+            return;
+        }
+    }
+}
+
+/// Connects to the next member; none when `commands` closes.
+async fn connect(
+    task: &Task,
+    members: &mut Members,
+    ranges: &mut Ranges,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) -> Option<Result<(Member, Position), String>> {
+    let connecting = members.connect();
+    tokio::pin!(connecting);
+    loop {
+        tokio::select! {
+            connected = &mut connecting => return Some(connected.map_err(|error| error.to_string())),
+            command = commands.recv() => note(task, ranges, command?),
+        }
+    }
+}
+
+/// Waits before the next attempt; false when `commands` closes. Somebody asking for a new service cuts
+/// the wait short.
+async fn wait(
+    task: &Task,
+    ranges: &mut Ranges,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    backoff: &mut Backoff,
+) -> bool {
+    let now = Instant::now();
+    let mut until = now + backoff.next();
+    loop {
+        tokio::select! {
+            () = sleep_until(until) => return true,
+            command = commands.recv() => {
+                let Some(command) = command else { return false };
+                if matches!(command, Command::Want(_)) {
+                    until = until.min(now + task.timing.on_demand);
+                }
+                note(task, ranges, command);
+            }
+        }
+    }
+}
+
+/// Takes a command while there is no connection.
+fn note(task: &Task, ranges: &mut Ranges, command: Command) {
+    match command {
+        Command::Want(service) => {
+            if ranges.add(&service).is_none() {
+                task.report(Report::Listed(task.slot, service));
+            }
+        }
+        Command::Forget(service) => drop(ranges.remove(&service)),
+    }
+}

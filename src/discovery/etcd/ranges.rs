@@ -1,0 +1,183 @@
+//! The key ranges that a source reads: one a service, or one for everything. They outlive connections.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use etcd_client::{Event, EventType};
+use tokio::time::Instant;
+
+use crate::model::ServiceName;
+use crate::registry::etcd::{Kv, Position};
+use crate::registry::formats::{Layout, key_text};
+
+use super::super::table::{Change, Item};
+
+/// Names a range; never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RangeId(u64);
+
+/// All ranges of one source.
+#[derive(Debug)]
+pub(super) struct Ranges {
+    layout: Layout,
+    by_id: BTreeMap<RangeId, Range>,
+    by_service: HashMap<ServiceName, RangeId>,
+    next: u64,
+    /// Whether there is one range for everything.
+    pub(super) whole: bool,
+    /// The furthest that the cluster has been seen to be.
+    pub(super) seen: Option<Position>,
+}
+
+/// The keys of one service, or of all.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) scope: Scope,
+    /// All changes up to this revision are on the board; 0 before the first list. A watch resumes
+    /// after it.
+    pub(super) applied: i64,
+    /// As `applied`, but by the word of the whole stream, which etcd 3.4 may give a moment too early:
+    /// good enough to tell how old the set is, not to resume from.
+    pub(super) known: i64,
+    /// Whether what is on the board is of another history than the cluster's.
+    pub(super) fresh: bool,
+    /// When to list again, to mend what a watch may have missed.
+    pub(super) relist: Option<Instant>,
+    pub(super) work: Work,
+}
+
+/// Where a range is within the present session.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Id of its watch, once etcd has said it.
+    pub(super) watch: Option<i64>,
+    pub(super) watched_since: Option<Instant>,
+    /// Whether a list is queued or under way.
+    pub(super) listing: bool,
+    /// What came in while a list was under way.
+    pub(super) replay: Vec<(ServiceName, Change)>,
+    /// How often in a row its watch or list was refused.
+    pub(super) refusals: u32,
+}
+
+/// What a range holds, and how its keys are read. Cheap enough to clone for each list.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) layout: Layout,
+    pub(super) prefix: Arc<str>,
+    /// None for everything under the root.
+    pub(super) service: Option<ServiceName>,
+}
+
+impl Ranges {
+    pub(super) fn new(layout: Layout) -> Self {
+        let (by_id, by_service) = (BTreeMap::new(), HashMap::new());
+        Self { layout, by_id, by_service, next: 0, whole: false, seen: None }
+    }
+
+    /// Reads everything under the root.
+    pub(super) fn add_whole(&mut self) {
+        self.whole = true;
+        let prefix = self.layout.root().into();
+        self.insert(Scope { layout: self.layout.clone(), prefix, service: None });
+    }
+
+    /// Reads a service; none when the format cannot spell it, so that nobody can have written it.
+    pub(super) fn add(&mut self, service: &ServiceName) -> Option<RangeId> {
+        if let Some(id) = self.by_service.get(service) {
+            return Some(*id);
+        }
+        let prefix = self.layout.prefix(service)?.into();
+        let service = service.clone();
+        let scope = Scope { layout: self.layout.clone(), prefix, service: Some(service.clone()) };
+        let id = self.insert(scope);
+        self.by_service.insert(service, id);
+        Some(id)
+    }
+
+    pub(super) fn remove(&mut self, service: &ServiceName) -> Option<Range> {
+        self.by_id.remove(&self.by_service.remove(service)?)
+    }
+
+    pub(super) fn get(&self, id: RangeId) -> Option<&Range> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: RangeId) -> Option<&mut Range> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<RangeId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (RangeId, &mut Range)> {
+        self.by_id.iter_mut().map(|(id, range)| (*id, range))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Whether everything up to `revision` is on the board, as far as it has been read once and may be
+    /// read at all.
+    pub(super) fn all_known(&self, revision: i64) -> bool {
+        self.by_id.values().all(|range| match range.work.watch {
+            Some(_) => range.known >= revision,
+            None => range.applied == 0 || range.work.refusals > 0,
+        })
+    }
+
+    /// Moves [`Self::seen`] on.
+    pub(super) fn see(&mut self, position: Position) {
+        self.seen = Some(self.seen.map_or(position, |seen| seen.max(position)));
+    }
+
+    /// The cluster is not the one it was: nothing known of it holds, though the sets stay in use until
+    /// they are read again.
+    pub(super) fn forget_history(&mut self, now: Position) {
+        self.seen = Some(now);
+        for range in self.by_id.values_mut() {
+            (range.applied, range.known, range.fresh) = (0, 0, true);
+        }
+    }
+
+    fn insert(&mut self, scope: Scope) -> RangeId {
+        let id = RangeId(self.next);
+        self.next += 1;
+        let work = Work::default();
+        let range = Range { scope, applied: 0, known: 0, fresh: false, relist: None, work };
+        self.by_id.insert(id, range);
+        id
+    }
+}
+
+impl Scope {
+    /// What a listed key says, if it belongs to a service of this scope.
+    pub(super) fn item(&self, kv: &Kv) -> Option<(ServiceName, Item)> {
+        let service = self.service_of(&kv.key)?;
+        let value = self.layout.decode(&service, &kv.key, &kv.value);
+        let key = key_text(&kv.key).into();
+        Some((service, Item { key, created: kv.created, modified: kv.modified, value }))
+    }
+
+    /// What an event says, if its key belongs to a service of this scope.
+    pub(super) fn change(&self, event: &Event) -> Option<(ServiceName, Change)> {
+        let kv = event.kv()?;
+        if event.event_type() == EventType::Put {
+            let (service, item) = self.item(&kv.into())?;
+            return Some((service, Change::Put(item)));
+        }
+        let key = key_text(kv.key()).into();
+        Some((self.service_of(kv.key())?, Change::Delete { key, revision: kv.mod_revision() }))
+    }
+
+    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
+        match &self.service {
+            Some(service) => Layout::is_instance(&self.prefix, key).then(|| service.clone()),
+            None => self.layout.service_of(key),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Lists: the first one of a range, and those that mend what a watch cannot.
+
+use std::{collections::HashMap, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::model::ServiceName;
+use crate::registry::etcd::{EtcdError, List, ListLimits, Position};
+
+use super::super::super::{
+    backoff::jitter,
+    desk::Report,
+    table::{Item, Listing},
+    timing::{MAX_LISTED, MAX_LISTED_WHOLE, MAX_LISTS},
+};
+use super::super::ranges::{RangeId, Scope};
+use super::{Done, Session};
+
+/// Between two tries of a list whose revision was compacted away while it was read.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a list found.
+pub(super) struct Found {
+    list: List,
+    items: Vec<(ServiceName, Item)>,
+}
+
+impl Session<'_> {
+    /// Queues a list of a range, unless there is one.
+    pub(super) fn list(&mut self, id: RangeId) {
+        let Some(range) = self.ranges.get_mut(id) else { return };
+        if !std::mem::replace(&mut range.work.listing, true) {
+            self.to_list.push_back(id);
+        }
+    }
+
+    /// Starts as many lists as may run at a time. Their values are read as the pages come in, so that
+    /// no single moment pays for all.
+    pub(super) fn start_lists(&mut self) {
+        while self.lists < MAX_LISTS
+            && let Some(id) = self.to_list.pop_front()
+        {
+            let Some(range) = self.ranges.get_mut(id) else { continue };
+            range.work.replay.clear();
+            let scope = range.scope.clone();
+            let keys = if scope.service.is_some() { MAX_LISTED } else { MAX_LISTED_WHOLE };
+            let limits = ListLimits { keys, pause: PAUSE };
+            let (member, page) = (self.member.clone(), self.page.clone());
+            let before = self.ranges.seen;
+            self.lists += 1;
+            self.jobs.spawn(async move {
+                let mut items = Vec::new();
+                let list = member.list(scope.prefix.as_bytes(), limits, |kvs| {
+                    page.store(true, Relaxed);
+                    match kvs {
+                        Some(kvs) => items.extend(kvs.iter().filter_map(|kv| scope.item(kv))),
+                        None => items.clear(),
+                    }
+                });
+                let list = list.await;
+                Done::Listed(id, before, list.map(|list| Found { list, items }))
+            });
+        }
+    }
+
+    /// Takes in what a list found.
+    pub(super) fn listed(
+        &mut self,
+        id: RangeId,
+        before: Option<Position>,
+        result: Result<Found, EtcdError>,
+    ) -> Result<(), String> {
+        self.lists -= 1;
+        let Some(range) = self.ranges.get_mut(id) else { return Ok(()) };
+        range.work.listing = false;
+        let Found { list, items } = match result {
+            Ok(found) => found,
+            Err(error) if error.is_permission() && range.scope.service.is_some() => {
+                self.refuse(id, &error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        self.hear();
+        let position = list.position;
+        // The list is linearizable, so only another history can be behind what was seen before it.
+        if before.is_some_and(|before| !position.can_follow(before)) {
+            self.ranges.forget_history(position);
+            let (name, member) = (&self.task.name, self.member.endpoint());
+            tracing::error!(source = %name, member, ?before, now = ?position,
+                "etcd is another cluster or was restored from a backup, reading everything again");
+            return Err(format!("{member}: another cluster, or restored from a backup"));
+        }
+        self.see(position);
+        self.apply_list(id, list, items);
+        self.report_list(id);
+        Ok(())
+    }
+
+    fn apply_list(&mut self, id: RangeId, list: List, items: Vec<(ServiceName, Item)>) {
+        let Some(range) = self.ranges.get_mut(id) else { return };
+        let revision = list.position.revision;
+        let again = range.applied > 0 || range.fresh;
+        let fresh = std::mem::take(&mut range.fresh);
+        let new = || Listing { revision, fresh, ..Listing::default() };
+        let mut services: HashMap<ServiceName, Listing> = HashMap::new();
+        for (service, item) in items {
+            services.entry(service).or_insert_with(new).items.push(item);
+        }
+        for (service, change) in std::mem::take(&mut range.work.replay) {
+            services.entry(service).or_insert_with(new).replay.push(change);
+        }
+        // The watch may be ahead of the list already.
+        range.applied = range.applied.max(revision);
+        range.known = range.known.max(revision);
+        range.relist = Some(Instant::now() + jitter(self.task.timing.relist));
+        range.work.refusals = 0;
+        let (slot, name) = (self.task.slot, &self.task.name);
+        let Scope { service, prefix, .. } = &range.scope;
+        if list.cut {
+            tracing::warn!(source = %name, %prefix, "too many keys, the last ones are left out");
+        }
+        match service {
+            Some(service) => {
+                let mut listing = services.remove(service).unwrap_or_else(new);
+                listing.cut = list.cut;
+                self.task.board(|board| board.list(slot, service, listing));
+            }
+            None => self.task.board(|board| board.list_all(slot, services, revision)),
+        }
+        if again {
+            self.task.status.count_resync();
+        }
+        if range.work.watch.is_none() {
+            self.create(id);
+        }
+    }
+
+    fn report_list(&self, id: RangeId) {
+        let Some(range) = self.ranges.get(id) else { return };
+        match range.scope.service.clone() {
+            Some(service) => self.task.report(Report::Listed(self.task.slot, service)),
+            None => {
+                self.task.status.well();
+                self.task.report(Report::Up(self.task.slot));
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Watches: what the one stream says about the many ranges on it.
+
+use std::collections::HashMap;
+
+use etcd_client::WatchResponse;
+use tokio::time::{Instant, sleep};
+
+use crate::model::ServiceName;
+use crate::registry::etcd::{Position, Watch, WatchRequest};
+
+use super::super::super::{backoff::Backoff, desk::Report, table::Change, timing::LARGE_RESPONSE};
+use super::super::ranges::RangeId;
+use super::{Done, Session};
+
+impl Session<'_> {
+    /// Watches a range from where it was left.
+    pub(super) fn create(&mut self, id: RangeId) {
+        let Some(range) = self.ranges.get(id) else { return };
+        let prefix = range.scope.prefix.as_bytes().to_vec();
+        self.watch.request(WatchRequest::Create { prefix, from: range.applied + 1 });
+        self.creating.push_back(id);
+    }
+
+    /// Takes in one response.
+    ///
+    /// # Errors
+    /// What ends the session.
+    pub(super) fn response(&mut self, response: &WatchResponse) -> Result<(), String> {
+        self.hear();
+        if let Some(header) = response.header() {
+            // The header of a compacted watch is empty, and of no cluster.
+            if header.revision() > 0 {
+                self.see(Position::from(header));
+            }
+        }
+        let id = if response.created() {
+            self.creating.pop_front()
+        } else {
+            self.watching.get(&response.watch_id()).copied()
+        };
+        if response.canceled() {
+            self.watching.remove(&response.watch_id());
+            return id.map_or(Ok(()), |id| self.canceled(id, response));
+        }
+        if response.created() {
+            self.created(id, response.watch_id());
+        } else if !response.events().is_empty() {
+            if let Some(id) = id {
+                self.events(id, response);
+            }
+        } else if let Some(header) = response.header() {
+            self.progress(id, header.revision());
+        }
+        Ok(())
+    }
+
+    fn created(&mut self, id: Option<RangeId>, watch: i64) {
+        let range = id.and_then(|id| Some((id, self.ranges.get_mut(id)?)));
+        let Some((id, range)) = range else {
+            // Forgotten meanwhile.
+            self.watch.request(WatchRequest::Cancel(watch));
+            return;
+        };
+        range.work.watch = Some(watch);
+        range.work.watched_since = Some(Instant::now());
+        self.watching.insert(watch, id);
+        if self.creating.is_empty() {
+            // Proof that all is up to date need not wait for the next beat.
+            self.watch.request(WatchRequest::Progress);
+            self.ask_position();
+        }
+    }
+
+    /// The stream, or one watch on it, has come as far as `revision` without anything to tell.
+    fn progress(&mut self, id: Option<RangeId>, revision: i64) {
+        if let Some(range) = id.and_then(|id| self.ranges.get_mut(id)) {
+            // In step with the events of this watch, so that it may resume from here.
+            range.applied = range.applied.max(revision);
+            range.known = range.known.max(revision);
+        } else if self.creating.is_empty() {
+            for (_, range) in self.ranges.iter_mut().filter(|(_, range)| range.work.watch.is_some())
+            {
+                range.known = range.known.max(revision);
+            }
+        }
+        if self.ranges.all_known(revision) {
+            self.prove();
+        }
+    }
+
+    fn events(&mut self, id: RangeId, response: &WatchResponse) {
+        let Some(range) = self.ranges.get_mut(id) else { return };
+        let kvs = response.events().iter().filter_map(|event| event.kv());
+        let (mut bytes, mut last) = (0, 0);
+        for kv in kvs {
+            bytes += kv.key().len() + kv.value().len();
+            last = last.max(kv.mod_revision());
+        }
+        let mut services: HashMap<ServiceName, Vec<Change>> = HashMap::new();
+        for event in response.events() {
+            // What a later list has shown already.
+            if event.kv().is_none_or(|kv| kv.mod_revision() <= range.applied) {
+                continue;
+            }
+            let Some((service, change)) = range.scope.change(event) else { continue };
+            if range.work.listing {
+                range.work.replay.push((service.clone(), change.clone()));
+            }
+            services.entry(service).or_default().push(change);
+        }
+        // A response this large may be only a part of its last revision: the rest may be on its way, and
+        // would be lost if the watch resumed after it.
+        let large = bytes >= LARGE_RESPONSE;
+        range.applied = range.applied.max(if large { last - 1 } else { last });
+        range.known = range.known.max(range.applied);
+        let hold = large.then(|| Instant::now() + self.task.timing.fragment);
+        let count: usize = services.values().map(Vec::len).sum();
+        self.task.status.count_events(count as u64);
+        let slot = self.task.slot;
+        self.task.board(|board| {
+            for (service, changes) in services {
+                board.apply(slot, &service, changes, hold);
+            }
+        });
+    }
+
+    /// etcd has ended one watch; the stream goes on.
+    fn canceled(&mut self, id: RangeId, response: &WatchResponse) -> Result<(), String> {
+        let Some(range) = self.ranges.get_mut(id) else { return Ok(()) };
+        range.work.watch = None;
+        let lasted = range.work.watched_since.take().map(|since| since.elapsed());
+        if lasted.is_some_and(|lasted| lasted >= self.task.timing.backoff_max) {
+            range.work.refusals = 0;
+        }
+        let (name, prefix) = (&self.task.name, &range.scope.prefix);
+        let (reason, compacted) = (response.cancel_reason(), response.compact_revision());
+        tracing::info!(source = %name, %prefix, reason, compacted, "watch ended, taking it up again");
+        if compacted > 0 {
+            // What it would have told is gone; only a list can say what changed.
+            self.list(id);
+        } else if Watch::is_token_problem(response) {
+            if self.logged_out.is_empty() {
+                let member = self.member.clone();
+                self.jobs.spawn(async move { Done::LoggedIn(member.refresh_token().await) });
+            }
+            self.logged_out.push(id);
+        } else if Watch::is_permission_problem(response) {
+            if range.scope.service.is_none() {
+                return Err(format!("{}: watch: {reason}", self.member.endpoint()));
+            }
+            self.refuse(id, reason);
+        } else {
+            self.later(id, Done::List(id));
+        }
+        Ok(())
+    }
+
+    /// This user may not read the range. Someone may grant it, so it is tried again.
+    pub(super) fn refuse(&mut self, id: RangeId, reason: &str) {
+        let Some(range) = self.ranges.get(id) else { return };
+        if let Some(service) = range.scope.service.clone() {
+            tracing::warn!(source = %self.task.name, %service, reason, "etcd refuses a service");
+            self.task.report(Report::Refused(self.task.slot, service, reason.to_owned()));
+        }
+        self.later(id, Done::List(id));
+    }
+
+    /// Takes a range up again after a wait that grows with each refusal in a row.
+    pub(super) fn later(&mut self, id: RangeId, then: Done) {
+        let Some(range) = self.ranges.get_mut(id) else { return };
+        let mut backoff = Backoff::new(&self.task.timing);
+        let wait = (0..=range.work.refusals).map(|_| backoff.next()).last().unwrap_or_default();
+        range.work.refusals = (range.work.refusals + 1).min(16);
+        self.jobs.spawn(async move {
+            sleep(wait).await;
+            then
+        });
+    }
+}

@@ -1,0 +1,158 @@
+//! Starts the sources, and exchanges them when the configuration changes.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::config::{EmptyPolicy, Mode, Source, SourceKind};
+
+use super::{
+    Timing,
+    board::{Board, Seat, Slot},
+    desk::{Desk, Peer, Reach, Report},
+    directory::Directory,
+    status::Status,
+    task::{Shared, Task},
+};
+
+/// The sources at work. Dropping it ends them; the [`Directory`] then keeps what it has.
+#[derive(Debug)]
+pub struct Discovery {
+    directory: Directory,
+    timing: Timing,
+    shared: Arc<Shared>,
+    reports: mpsc::UnboundedSender<Report>,
+    running: Vec<Running>,
+    next: u64,
+    /// All tasks; dropping the set ends them.
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    source: Source,
+    slot: Slot,
+    status: Arc<Status>,
+    /// None between being listed and being spawned.
+    task: Option<AbortHandle>,
+}
+
+/// Starts `sources` with `tokio::spawn` on the runtime this is called on. They are in the order of
+/// precedence: of two that know one address of a service the first wins.
+///
+/// Returns at once. Until a source has been read, [`SourceStatus`](super::SourceStatus) says so.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn start(sources: Vec<Source>) -> (Directory, Discovery) {
+    start_with(sources, Timing::default())
+}
+
+/// As [`start`], with other durations; for tests.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn start_with(sources: Vec<Source>, timing: Timing) -> (Directory, Discovery) {
+    let directory = Directory::default();
+    let (questions, asked) = mpsc::unbounded_channel();
+    let (reports, reported) = mpsc::unbounded_channel();
+    directory.connect(questions);
+    let board = Arc::new(Mutex::new(Board::new(directory.clone(), timing.burst)));
+    let shared = Arc::new(Shared::new(Arc::clone(&board)));
+    let desk = Desk::new(directory.clone(), board, timing.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(desk.run(asked, reported));
+    let publisher = Arc::clone(&shared);
+    tasks.spawn(async move { publisher.publish_later().await });
+    let mut discovery = Discovery {
+        directory: directory.clone(),
+        timing,
+        shared,
+        reports,
+        running: Vec::new(),
+        next: 0,
+        tasks,
+    };
+    discovery.reload(sources);
+    (directory, discovery)
+}
+
+impl Discovery {
+    /// Takes the sources of a new configuration. One that is equal to a running one goes on. What one
+    /// that has gone or changed had to say stays in use until those that are new have spoken, so that
+    /// no service is empty in between.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn reload(&mut self, sources: Vec<Source>) {
+        // Ended tasks of earlier configurations.
+        while self.tasks.try_join_next().is_some() {}
+        let mut old = std::mem::take(&mut self.running);
+        for source in sources {
+            let same = old.iter().position(|running| running.source == source);
+            let running = same.map(|at| old.remove(at)).unwrap_or_else(|| self.prepare(source));
+            self.running.push(running);
+        }
+        for running in old {
+            if let Some(task) = running.task {
+                task.abort();
+            }
+        }
+
+        let statuses = self.running.iter().map(|running| Arc::clone(&running.status)).collect();
+        let lazy = self.running.iter().any(|running| is_lazy(&running.source));
+        self.directory.set_sources(statuses, lazy);
+        let seats = self.running.iter().map(seat).collect();
+        self.shared.update(|board| board.seat(seats));
+        let peers = self.running.iter().map(peer).collect();
+        // The desk ends with this value, not before it.
+        let _ = self.reports.send(Report::Peers(peers));
+
+        for running in self.running.iter_mut().filter(|running| running.task.is_none()) {
+            let task = Task {
+                name: Arc::clone(&running.source.name),
+                slot: running.slot,
+                status: Arc::clone(&running.status),
+                timing: self.timing.clone(),
+                shared: Arc::clone(&self.shared),
+                reports: self.reports.clone(),
+            };
+            running.task = Some(self.tasks.spawn(task.run(running.source.clone())));
+        }
+    }
+
+    fn prepare(&mut self, source: Source) -> Running {
+        let slot = Slot(self.next);
+        self.next += 1;
+        let status = Arc::new(Status::new(Arc::clone(&source.name)));
+        Running { source, slot, status, task: None }
+    }
+}
+
+fn seat(running: &Running) -> Seat {
+    Seat {
+        slot: running.slot,
+        status: Arc::clone(&running.status),
+        lazy: is_lazy(&running.source),
+        keep: matches!(&running.source.kind, SourceKind::Etcd(etcd) if etcd.empty == EmptyPolicy::Keep),
+        successors: None,
+        complete: false,
+    }
+}
+
+fn peer(running: &Running) -> Peer {
+    Peer {
+        slot: running.slot,
+        name: Arc::clone(&running.source.name),
+        lazy: is_lazy(&running.source),
+        reach: Reach::Unknown,
+        commands: None,
+    }
+}
+
+fn is_lazy(source: &Source) -> bool {
+    matches!(&source.kind, SourceKind::Etcd(etcd) if etcd.mode == Mode::Lazy)
+}

@@ -1,0 +1,90 @@
+//! How one source is doing, written by its task and read by reports on any thread.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::directory::SourceStatus;
+
+/// The state of one source. Cloning the [`Arc`] around it shares it.
+#[derive(Debug)]
+pub(super) struct Status {
+    name: Arc<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    synced: bool,
+    problem: Option<String>,
+    revision: i64,
+    proved: Option<Instant>,
+    events: u64,
+    resyncs: u64,
+    rejected: u64,
+}
+
+impl Status {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        let state = State { problem: Some("not read yet".to_owned()), ..State::default() };
+        Self { name, state: Mutex::new(state) }
+    }
+
+    pub(super) const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The source has been read, and nothing is wrong with it.
+    pub(super) fn well(&self) {
+        let mut state = self.state();
+        state.synced = true;
+        state.problem = None;
+    }
+
+    /// Something failed; what was read before stays in use.
+    pub(super) fn problem(&self, problem: &str) {
+        self.state().problem = Some(problem.to_owned());
+    }
+
+    /// The source has just shown that what we hold is what it holds.
+    pub(super) fn proved(&self) {
+        self.state().proved = Some(Instant::now());
+    }
+
+    /// Where the source stands now; a smaller revision than before is taken as it is.
+    pub(super) fn revision(&self, revision: i64) {
+        self.state().revision = revision;
+    }
+
+    pub(super) fn count_events(&self, events: u64) {
+        self.state().events += events;
+    }
+
+    pub(super) fn count_resync(&self) {
+        self.state().resyncs += 1;
+    }
+
+    /// The number of rejected records went from `before` to `after`.
+    pub(super) fn rejected(&self, before: usize, after: usize) {
+        let mut state = self.state();
+        state.rejected = (state.rejected + after as u64).saturating_sub(before as u64);
+    }
+
+    pub(super) fn read(&self) -> SourceStatus {
+        let state = self.state();
+        SourceStatus {
+            name: Arc::clone(&self.name),
+            synced: state.synced,
+            problem: state.problem.clone(),
+            revision: state.revision,
+            age: state.proved.map(|proved| proved.elapsed()),
+            events: state.events,
+            resyncs: state.resyncs,
+            rejected: state.rejected,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,115 @@
+//! What every source task needs, and how its panics are survived.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use crate::config::{Source, SourceKind};
+
+use super::{
+    Timing,
+    board::{Board, Slot},
+    desk::Report,
+    etcd, file,
+    status::Status,
+};
+
+/// Wait before a source that panicked is started again.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// One source at work.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) name: Arc<str>,
+    pub(super) slot: Slot,
+    pub(super) status: Arc<Status>,
+    pub(super) timing: Timing,
+    pub(super) shared: Arc<Shared>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+}
+
+/// The board, and whoever publishes what had to wait.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) board: Arc<Mutex<Board>>,
+    later: Notify,
+}
+
+impl Shared {
+    pub(super) const fn new(board: Arc<Mutex<Board>>) -> Self {
+        Self { board, later: Notify::const_new() }
+    }
+
+    /// Publishes snapshots that were held back, for ever.
+    pub(super) async fn publish_later(&self) {
+        loop {
+            let next = self.lock(|board| board.flush(Instant::now()));
+            match next {
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.later.notified() => {}
+                },
+                None => self.later.notified().await,
+            }
+        }
+    }
+
+    /// Updates the board, and publishes what changed: at once, or as soon as a burst allows.
+    pub(super) fn update<R>(&self, update: impl FnOnce(&mut Board) -> R) -> R {
+        let (result, waits) = self.lock(|board| {
+            let result = update(board);
+            (result, board.flush(Instant::now()).is_some())
+        });
+        if waits {
+            self.later.notify_one();
+        }
+        result
+    }
+
+    /// A panic in the middle of an update leaves tables that the next list puts right.
+    fn lock<R>(&self, act: impl FnOnce(&mut Board) -> R) -> R {
+        act(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Task {
+    /// Updates the board: [`Shared::update`].
+    pub(super) fn board<R>(&self, update: impl FnOnce(&mut Board) -> R) -> R {
+        self.shared.update(update)
+    }
+
+    /// Tells the desk, which outlives every source.
+    pub(super) fn report(&self, report: Report) {
+        let _ = self.reports.send(report);
+    }
+
+    /// Runs the source until this future is dropped, and starts it again when it panics. Its endpoints
+    /// stay on the board meanwhile.
+    pub(super) async fn run(self, source: Source) {
+        loop {
+            let (commands, queue) = mpsc::unbounded_channel();
+            self.report(Report::Started(self.slot, commands));
+            let (task, kind) = (self.clone(), source.kind.clone());
+            // A set of one, because a set ends its tasks when it is dropped.
+            let mut running = JoinSet::new();
+            running.spawn(async move {
+                match kind {
+                    SourceKind::Etcd(source) => etcd::run(&task, source, queue).await,
+                    SourceKind::File(source) => file::run(&task, &source).await,
+                }
+            });
+            if let Some(Err(error)) = running.join_next().await {
+                tracing::error!(source = %self.name, %error, "source ended by a panic, starting it again");
+                self.status.problem("ended by a panic, starting again");
+            }
+            sleep(AFTER_PANIC).await;
+        }
+    }
+}
