@@ -9,8 +9,8 @@ mod choice;
 mod draw;
 mod explain;
 mod pins;
-mod round_robin;
 mod subset;
+mod turns;
 
 pub use choice::{Choice, PickError};
 pub use explain::{Explanation, Step, explain, explain_pin};

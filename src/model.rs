@@ -3,6 +3,7 @@
 //! Every other module imports from here; this one imports from none.
 
 mod address;
+mod authority;
 mod endpoint;
 mod reason;
 mod selector;
@@ -11,6 +12,7 @@ mod service_name;
 mod snapshot;
 
 pub use address::{Address, AddressError};
+pub use authority::without_port;
 pub use endpoint::{Endpoint, InFlight, Load, Record, State};
 pub use reason::Reason;
 pub use selector::{Selector, SelectorError, Selectors};

@@ -9,6 +9,8 @@ use crate::{
     model::{Selectors, ServiceName, ServiceNameError},
 };
 
+pub use crate::model::without_port;
+
 /// What a caller says about where a call should go.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked<'a> {
@@ -58,14 +60,6 @@ pub fn split_node(authority: &str) -> (&str, Option<&str>) {
     match authority.split_once('@') {
         Some((service, node)) => (service, Some(node)),
         None => (authority, None),
-    }
-}
-
-/// Takes a trailing `:digits` off.
-pub fn without_port(text: &str) -> &str {
-    match text.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => text,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The log of the process, on stderr, with a level that can be changed while it runs.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
@@ -19,7 +21,10 @@ pub struct LogLevelError(String);
 /// `level` is not one.
 pub fn start(level: &str) -> Result<LogLevel, LogLevelError> {
     let (filter, handle) = reload::Layer::new(parse(level)?);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     // A second start in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     Ok(LogLevel(handle))

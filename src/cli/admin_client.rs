@@ -124,12 +124,23 @@ impl AdminUrl {
         if status == StatusCode::OK {
             return Ok(body);
         }
-        let text = String::from_utf8_lossy(&body).trim().to_owned();
-        Err(AdminError::Refused { url: url(), status, text })
+        Err(AdminError::Refused { url: url(), status, text: reason(&body) })
     }
 
     fn broken(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> AdminError {
         AdminError::Broken { url: self.to_string(), source: source.into() }
+    }
+}
+
+/// The words of a refusal: `{"error": ...}`, or the text as it is.
+fn reason(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    match serde_json::from_slice(body) {
+        Ok(Refusal { error }) => error,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
     }
 }
 

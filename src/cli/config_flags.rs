@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, builder::PossibleValuesParser, value_parser};
 
-use super::failure::Failure;
-use crate::config::{self, EtcdUrl, FORMATS, Loaded, Overrides, SocketPath};
+use crate::config::{self, ConfigErrors, EtcdUrl, FORMATS, Loaded, Overrides, SocketPath};
 
 /// What `run` and `config` share.
 #[derive(Debug, Args)]
 pub(super) struct ConfigFlags {
     /// Configuration file (TOML); without one, every key has its default
     #[arg(short, long, value_name = "FILE", env = "PILLION_CONFIG")]
-    pub(super) config: Option<PathBuf>,
+    config: Option<PathBuf>,
 
     /// Where applications connect: IP:port or unix:/path; repeat for several
     #[arg(long, value_name = "ADDR", env = "PILLION_LISTEN", value_delimiter = ',')]
@@ -46,20 +45,19 @@ pub(super) struct ConfigFlags {
 const OVERRIDES: &str = "Instead of what the file says";
 
 impl ConfigFlags {
-    /// Loads the configuration.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
-        Ok(config::load(self.config.as_deref(), &self.overrides())?)
-    }
-
-    /// What wins over the file, now and whenever it is loaded again.
-    pub(super) fn overrides(&self) -> Overrides {
-        Overrides {
+    /// Loads the configuration; the same call loads a changed file again.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`], with every mistake of the file.
+    pub(super) fn load(&self) -> Result<Loaded, ConfigErrors> {
+        let overrides = Overrides {
             listen: self.listen.clone(),
             admin: self.admin.clone(),
             etcd: self.etcd.clone(),
             prefix: self.prefix.clone(),
             format: self.format.clone(),
             workers: self.workers.map(|workers| workers as usize),
-        }
+        };
+        config::load(self.config.as_deref(), &overrides)
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{config_flags::ConfigFlags, failure::Failure};
 use crate::{
     app::{self, Program},
-    config, demo,
+    demo,
     telemetry::{self, LogLevelError},
 };
 
@@ -63,14 +63,10 @@ Examples:
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let loaded = self.config.load()?;
-        let (path, overrides) = (loaded.path.clone(), self.config.overrides());
         let log = telemetry::start(&self.log).map_err(Failure::failed)?;
-        let program = Program {
-            loaded,
-            reload: Box::new(move || Ok(config::load(path.as_deref(), &overrides)?.settings)),
-            log,
-        };
+        let loaded = self.config.load()?;
+        let reload = move || self.config.load().map(|loaded| loaded.settings);
+        let program = Program { loaded, reload: Box::new(reload), log };
         app::run(program, |_| {}, std::future::pending()).map_err(Failure::failed)
     }
 }

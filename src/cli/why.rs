@@ -68,10 +68,25 @@ fn header(text: &str) -> Result<Header, String> {
 #[derive(Debug, Deserialize)]
 struct Answer {
     authority: String,
-    service: Option<String>,
+    /// Empty where the authority names none.
+    service: String,
+    /// `ok`, or the reason that such a call would fail for.
     verdict: String,
+    /// What the verdict means, for a person.
+    #[serde(default)]
+    message: String,
+    route: Option<Route>,
+    #[serde(default)]
+    balance: String,
     steps: Vec<Step>,
     candidates: Vec<Candidate>,
+}
+
+/// The route that decided.
+#[derive(Debug, Deserialize)]
+struct Route {
+    authority: String,
+    path_prefix: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,12 +133,25 @@ fn escape(value: &str) -> impl std::fmt::Display {
 }
 
 fn table(answer: &Answer) -> String {
-    let Answer { authority, service, verdict, steps, candidates } = answer;
-    let mut text = format!("authority  {authority}\n");
-    if let Some(service) = service {
-        text.push_str(&format!("service    {service}\n"));
+    let Answer { authority, service, verdict, message, route, balance, steps, candidates } = answer;
+    let route = route.as_ref().map(|route| {
+        let Route { authority, path_prefix } = route;
+        format!("{authority} {}", path_prefix.as_deref().unwrap_or_default())
+    });
+    let verdict = if message.is_empty() { verdict } else { &format!("{verdict}: {message}") };
+    let mut text = String::new();
+    for (name, value) in [
+        ("authority", authority),
+        ("route", &route.unwrap_or_default()),
+        ("service", service),
+        ("balance", balance),
+        ("verdict", verdict),
+    ] {
+        if !value.is_empty() {
+            text.push_str(format!("{name:<9}  {value}").trim_end());
+            text.push('\n');
+        }
     }
-    text.push_str(&format!("verdict    {verdict}\n"));
     if !steps.is_empty() {
         let rows: Vec<_> = steps.iter().flat_map(rows).collect();
         text.push('\n');

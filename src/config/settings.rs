@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Selectors, ServiceName};
+use crate::model::{Selectors, ServiceName, without_port};
 
 /// Everything that one configuration says, checked. The default is what an empty file says, but
 /// for [`Node::id`], which loading sets to the host name.
@@ -347,13 +347,6 @@ impl Route {
         };
         authority_matches
             && self.path_prefix.as_ref().is_none_or(|prefix| path.starts_with(&**prefix))
-    }
-}
-
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 

@@ -126,7 +126,7 @@ fn a_wrong_flag_ends_with_2_and_says_what_is_allowed() {
         (&["run", "--listen", "localhost:1"][..], "\"localhost:1\" is not an address to listen on"),
         (&["run", "--etcd", "etcd:2379"], "write http://host:port or https://host:port"),
         (&["run", "--format", "kola"], "a similar value exists: 'koala'"),
-        (&["run", "--log", "inof"], "\"inof\" is not a level; allowed: off, error"),
+        (&["run", "--log", "inof"], "--log: \"inof\" is not a log level; write off, error"),
         (&["run", "--workers", "-1"], "error: "),
         (&["check"], "--config <FILE>"),
         (&["why", "a", "-H", "nonsense"], "write 'name: value'"),
@@ -190,7 +190,7 @@ fn the_endpoints_of_a_service_are_shown_with_the_records_that_cannot_be_used() {
     );
 }
 
-const WHY: &str = r#"{"authority":"orders.internal:8443","service":"orders","verdict":"one of 2 endpoints","steps":[
+const WHY: &str = r#"{"authority":"orders.internal:8443","service":"orders","verdict":"ok","route":{"authority":"*.internal","path_prefix":"/orders.v1."},"balance":"p2c","steps":[
     {"stage":"registry","kept":4,"dropped":[]},
     {"stage":"filter","kept":2,"dropped":[{"address":"10.0.0.3:80","reason":"version=v2"},{"address":"10.0.0.4:80","reason":"version=v2"}]}],
     "candidates":[{"address":"10.0.0.1:80","weight":100,"share":0.6667},{"address":"10.0.0.2:80","weight":50,"share":0.3333}]}"#;
@@ -218,8 +218,10 @@ fn why_asks_what_was_typed_and_shows_stages_and_candidates() {
     assert_eq!(
         outcome.stdout,
         "authority  orders.internal:8443\n\
+         route      *.internal /orders.v1.\n\
          service    orders\n\
-         verdict    one of 2 endpoints\n\
+         balance    p2c\n\
+         verdict    ok\n\
          \n\
          STAGE     KEPT  DROPPED      REASON\n\
          registry     4\n\
@@ -233,8 +235,17 @@ fn why_asks_what_was_typed_and_shows_stages_and_candidates() {
 }
 
 #[test]
+fn why_says_for_which_reason_a_call_would_fail() {
+    let answer = r#"{"authority":"a/b","service":"","verdict":"bad_authority","message":"it holds '/'","steps":[],"candidates":[]}"#;
+    let admin = CannedAdmin::tcp(&[("/why?authority=a%2Fb", 200, answer)]);
+    let outcome = pillion(&["why", "a/b", "--admin", admin.url()]);
+    assert_eq!(outcome.stdout, "authority  a/b\nverdict    bad_authority: it holds '/'\n");
+}
+
+#[test]
 fn what_the_proxy_refuses_ends_with_1_and_its_words() {
-    let admin = CannedAdmin::tcp(&[("/services/pay", 404, "no source knows the service pay\n")]);
+    let refusal = "{\"error\":\"no source knows the service pay\"}\n";
+    let admin = CannedAdmin::tcp(&[("/services/pay", 404, refusal)]);
     let outcome = pillion(&["services", "pay", "--admin", admin.url()]);
     assert_eq!(outcome.status, 1);
     assert_eq!(

@@ -356,7 +356,7 @@ fn expected(registries: &[Registry; 2]) -> Vec<(String, u32, String)> {
             }
         }
         for (address, (_, weight)) in mine {
-            merged.entry(address).or_insert((weight, format!("source{slot}")));
+            merged.entry(address).or_insert_with(|| (weight, format!("source{slot}")));
         }
     }
     merged.into_iter().map(|(address, (weight, source))| (address, weight, source)).collect()

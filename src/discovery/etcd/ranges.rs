@@ -126,7 +126,7 @@ impl Ranges {
     pub(super) fn all_known(&self, revision: i64) -> bool {
         self.by_id.values().all(|range| match range.work.watch {
             Some(_) => range.known >= revision,
-            None => range.applied == 0 || range.work.refusals > 0,
+            None => (range.applied == 0 && !range.fresh) || range.work.refusals > 0,
         })
     }
 

@@ -155,9 +155,10 @@ impl<'a> Session<'a> {
         if !self.ranges.whole {
             task.status.well();
             task.report(Report::Up(task.slot));
-        }
-        if self.ranges.is_empty() {
-            self.prove();
+            // Nothing has been read, so nothing can be out of date.
+            if self.ranges.all_known(0) {
+                self.prove();
+            }
         }
     }
 

@@ -23,7 +23,10 @@ fn addresses(records: &[Record]) -> Vec<&str> {
 }
 
 /// Format, root, service, key, value, addresses. Each is read alike by `auto`.
-const GOOD: &[(&str, &str, &str, &str, &str, &[&str])] = &[
+type Good =
+    (&'static str, &'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
+
+const GOOD: &[Good] = &[
     (
         "etcd-naming",
         "",

@@ -1,0 +1,263 @@
+//! A real etcd of one's own: started on free ports in a temporary folder, ended with the value.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use etcd_client::{Client, ConnectOptions, Permission, PutOptions};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+/// One etcd, and the folder that holds its data.
+#[derive(Debug)]
+pub(crate) struct Etcd {
+    folder: TempDir,
+    data: PathBuf,
+    client_port: u16,
+    peer_port: u16,
+    scheme: &'static str,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Etcd {
+    /// An etcd that answers.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// An etcd with further command line arguments.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        // Another process may take a port between its choice and its use.
+        for _ in 0..5 {
+            let mut etcd = Self::stopped();
+            etcd.arguments = arguments.iter().map(ToString::to_string).collect();
+            etcd.spawn();
+            if etcd.answers().await {
+                return etcd;
+            }
+        }
+        panic!("etcd does not start");
+    }
+
+    /// An etcd that serves TLS with `cert` and `key`.
+    pub(crate) async fn start_tls(cert: &Path, key: &Path) -> Self {
+        let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
+        let mut etcd = Self::stopped();
+        etcd.scheme = "https";
+        etcd.arguments = vec![file("cert-file", cert), file("key-file", key)];
+        etcd.spawn();
+        etcd
+    }
+
+    /// An etcd yet to be started, whose address is known already.
+    pub(crate) fn stopped() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let (client_port, peer_port) = (free_port(), free_port());
+        let (scheme, arguments, child) = ("http", Vec::new(), None);
+        Self { folder, data, client_port, peer_port, scheme, arguments, child }
+    }
+
+    /// Client URL.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address())
+    }
+
+    /// `host:port` of the client URL.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts it again on the same ports and data, and waits until it answers.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        self.spawn();
+        assert!(self.answers().await, "etcd does not start again");
+    }
+
+    /// Starts it again at the client address of another one, which has ended.
+    pub(crate) async fn take_over(&mut self, other: &Self) {
+        self.kill();
+        self.client_port = other.client_port;
+        self.restart().await;
+    }
+
+    /// Ends it and keeps a copy of its data, which [`Self::restore`] goes back to.
+    pub(crate) fn back_up(&mut self) {
+        self.kill();
+        copy(&self.data, &self.folder.path().join("backup"));
+    }
+
+    /// Ends it, and starts it on the data of [`Self::back_up`].
+    pub(crate) async fn restore(&mut self) {
+        self.kill();
+        self.data = self.folder.path().join("backup");
+        self.restart().await;
+    }
+
+    /// Stops it from running, with its connections left open.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Ends [`Self::freeze`].
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// A client with time limits.
+    pub(crate) async fn client(&self) -> Client {
+        let limit = Duration::from_secs(5);
+        let options = ConnectOptions::new().with_timeout(limit).with_connect_timeout(limit);
+        Client::connect([self.url()], Some(options)).await.unwrap()
+    }
+
+    /// Puts a key.
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        self.client().await.put(key, value, None).await.unwrap();
+    }
+
+    /// Puts a key under a lease of `ttl` seconds that nobody keeps alive.
+    pub(crate) async fn put_leased(&self, key: &str, value: &str, ttl: i64) {
+        let mut client = self.client().await;
+        let lease = client.lease_grant(ttl, None).await.unwrap().id();
+        client.put(key, value, Some(PutOptions::new().with_lease(lease))).await.unwrap();
+    }
+
+    /// Puts a key as a user.
+    pub(crate) async fn put_as(&self, user: &str, password: &str, key: &str, value: &str) {
+        let options = ConnectOptions::new().with_user(user, password);
+        let mut client = Client::connect([self.url()], Some(options)).await.unwrap();
+        client.put(key, value, None).await.unwrap();
+    }
+
+    /// Turns authentication on, with `root` (password `root`) and a user who may read `prefix`.
+    pub(crate) async fn allow(&self, user: &str, password: &str, prefix: &str) {
+        let mut client = self.client().await;
+        client.user_add("root", "root", None).await.unwrap();
+        client.role_add("root").await.unwrap();
+        client.user_grant_role("root", "root").await.unwrap();
+        client.role_add("reader").await.unwrap();
+        let read = Permission::read(prefix).with_prefix();
+        client.role_grant_permission("reader", read).await.unwrap();
+        client.user_add(user, password, None).await.unwrap();
+        client.user_grant_role(user, "reader").await.unwrap();
+        client.auth_enable().await.unwrap();
+    }
+
+    /// Deletes a key.
+    pub(crate) async fn delete(&self, key: &str) {
+        self.client().await.delete(key, None).await.unwrap();
+    }
+
+    /// Forgets all revisions but the last.
+    pub(crate) async fn compact(&self) {
+        let mut client = self.client().await;
+        let revision = client.get("\0", None).await.unwrap().header().unwrap().revision();
+        client.compact(revision, None).await.unwrap();
+    }
+
+    /// How many calls of a gRPC method it has answered since its start.
+    pub(crate) async fn calls(&self, method: &str) -> u64 {
+        let metrics = timeout(Duration::from_secs(5), self.metrics()).await.unwrap();
+        let label = format!("grpc_method=\"{method}\"");
+        let handled = metrics
+            .lines()
+            .filter(|line| line.starts_with("grpc_server_handled_total{") && line.contains(&label));
+        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
+        handled.map(count).sum()
+    }
+
+    async fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.address()).await.unwrap();
+        let request = "GET /metrics HTTP/1.0\r\nHost: etcd\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn spawn(&mut self) {
+        let (scheme, client, peer) = (self.scheme, self.client_port, self.peer_port);
+        let peer = format!("http://127.0.0.1:{peer}");
+        let client = format!("{scheme}://127.0.0.1:{client}");
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(&self.data)
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
+            // Tells clusters apart that follow each other on one address.
+            .args(["--initial-cluster-token", &self.data.display().to_string()])
+            .args(["--logger", "zap", "--log-level", "panic"])
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("etcd is installed"));
+    }
+
+    async fn answers(&mut self) -> bool {
+        for _ in 0..200 {
+            if self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some()) {
+                return false;
+            }
+            if TcpStream::connect(self.address()).await.is_ok()
+                && self.client().await.get("\0", None).await.is_ok()
+            {
+                return true;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        false
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().expect("etcd runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
+    }
+}
