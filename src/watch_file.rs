@@ -1,70 +1,187 @@
-//! Tells when a file may have changed, whatever way it was replaced.
+//! Tells when a file changes. The configuration and the file source use it.
 //!
-//! The folder is watched, not the file: editors and `mv` put a new file in its place, and Kubernetes
-//! swaps a symbolic link beside it. Whoever is told reads the file again and compares, because a
-//! neighbour of the file is reason enough to be told.
+//! What counts is what the path leads to, not which event came: a file that is written in place, one
+//! that another is renamed over, and one whose symbolic link is swapped (as Kubernetes does it) all
+//! look different afterwards. So the events of the folder only say when to look.
 
-use std::path::Path;
-
-use notify::{
-    Event, EventKind, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
-use tokio::sync::mpsc;
 
-/// Watches the folder of `path`, which need not exist itself. Changes in quick succession may arrive
-/// as one. Watching ends when the receiver is dropped. Needs a tokio runtime.
-///
-/// # Errors
-/// When the folder does not exist or the system has no watch left.
-pub fn watch(path: &Path) -> Result<mpsc::Receiver<()>, notify::Error> {
-    let (sender, receiver) = mpsc::channel(1);
-    let changes = sender.clone();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if event.is_ok_and(|event| is_change(event.kind)) {
-            // Full means that the receiver will look anyway.
-            let _ = changes.try_send(());
-        }
-    })?;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::{sync::Notify, time};
+
+/// How long a file must look the same before a change counts: writers write in several steps.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How often to look without having been told to: some file systems tell nothing (networks, a single
+/// file mounted into a container), and the system may have no watch left to give.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A file that is being watched, from [`watch`] on until this is dropped.
+#[derive(Debug)]
+pub struct WatchedFile {
+    path: PathBuf,
+    seen: Option<Look>,
+    told: Arc<Notify>,
+    /// Tells while it lives. None where the system gives no watch.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+/// What a path leads to, as far as a change would show. None: nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    device: u64,
+    inode: u64,
+    length: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+}
+
+/// Starts to watch the file at `path`, which may be missing. Never fails: where the system cannot
+/// tell of changes, they are found within two seconds.
+pub fn watch(path: &Path) -> WatchedFile {
+    let told = Arc::new(Notify::new());
+    // The folder, since a watch on the file itself ends when another is renamed over it.
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    tokio::spawn(async move {
-        sender.closed().await;
-        drop(watcher);
-    });
-    Ok(receiver)
+    let watcher = watch_folder(folder, Arc::clone(&told)).ok();
+    WatchedFile { path: path.to_owned(), seen: Look::at(path), told, _watcher: watcher }
 }
 
-/// Reading is not a change, or our own reading would wake us for ever.
-const fn is_change(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        _ => true,
+fn watch_folder(folder: &Path, told: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    // Called on the watcher's own thread, for errors too: then it is even more worth a look.
+    let mut watcher = notify::recommended_watcher(move |_| told.notify_one())?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+impl WatchedFile {
+    /// Waits until the file differs from what it was at the last return, or at [`watch`], and has
+    /// stood still for 50 ms. Also returns when the file disappears.
+    ///
+    /// Cancel safe: a change that was not returned is found by the next call.
+    pub async fn changed(&mut self) {
+        loop {
+            let look = Look::at(&self.path);
+            if look == self.seen {
+                // Whether it was told or has waited long enough, the next step is to look.
+                let _ = time::timeout(LOOK, self.told.notified()).await;
+                continue;
+            }
+            time::sleep(SETTLE).await;
+            if look == Look::at(&self.path) {
+                self.seen = look;
+                return;
+            }
+        }
+    }
+}
+
+impl Look {
+    fn at(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        Some(Self {
+            device: file.dev(),
+            inode: file.ino(),
+            length: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use futures_util::FutureExt;
+
     use super::*;
-    use std::{fs, time::Duration};
-    use tokio::time::timeout;
+
+    /// The texts that a reader finds when it reads at every change, until it finds `last`.
+    async fn texts_until(last: &str, file: &mut WatchedFile) -> Vec<String> {
+        let mut texts = Vec::new();
+        while texts.last().map(String::as_str) != Some(last) {
+            time::timeout(Duration::from_secs(20), file.changed()).await.expect("a change");
+            texts.push(fs::read_to_string(&file.path).unwrap_or_default());
+        }
+        texts
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
 
     #[tokio::test]
-    async fn a_file_renamed_into_place_is_a_change_and_reading_it_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, new) = (folder.path().join("a.toml"), folder.path().join("a.new"));
-        fs::write(&path, "1").unwrap();
-        let mut changes = watch(&path).unwrap();
+    async fn a_file_that_is_renamed_over_or_written_in_place_has_changed() {
+        let folder = folder();
+        let path = folder.path().join("p.toml");
+        fs::write(&path, "one").unwrap();
+        let mut file = watch(&path);
+        fs::write(folder.path().join("new"), "two").unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+        assert_eq!(texts_until("two", &mut file).await, ["two"]);
+        fs::write(&path, "three").unwrap();
+        texts_until("three", &mut file).await;
+        fs::remove_file(&path).unwrap();
+        assert_eq!(texts_until("", &mut file).await, [""]);
+        fs::write(&path, "four").unwrap();
+        texts_until("four", &mut file).await;
+    }
 
+    #[tokio::test]
+    async fn a_swapped_symbolic_link_on_the_way_to_the_file_is_a_change() {
+        // As Kubernetes mounts a ConfigMap: p.toml -> ..data/p.toml, ..data -> ..1.
+        let folder = folder();
+        for (version, text) in [("..1", "one"), ("..2", "two")] {
+            fs::create_dir(folder.path().join(version)).unwrap();
+            fs::write(folder.path().join(version).join("p.toml"), text).unwrap();
+        }
+        symlink("..1", folder.path().join("..data")).unwrap();
+        symlink("..data/p.toml", folder.path().join("p.toml")).unwrap();
+        let mut file = watch(&folder.path().join("p.toml"));
+        symlink("..2", folder.path().join("..tmp")).unwrap();
+        fs::rename(folder.path().join("..tmp"), folder.path().join("..data")).unwrap();
+        assert_eq!(texts_until("two", &mut file).await, ["two"]);
+    }
+
+    #[tokio::test]
+    async fn reading_it_and_a_neighbour_that_changes_leave_it_as_it_was() {
+        let folder = folder();
+        let path = folder.path().join("p.toml");
+        fs::write(&path, "one").unwrap();
+        let file = watch(&path);
         fs::read(&path).unwrap();
-        assert!(timeout(Duration::from_millis(100), changes.recv()).await.is_err());
+        fs::write(folder.path().join("neighbour"), "x").unwrap();
+        file.told.notified().await;
+        assert_eq!(Look::at(&path), file.seen);
+    }
 
-        fs::write(&new, "2").unwrap();
-        fs::rename(&new, &path).unwrap();
-        timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap();
+    #[tokio::test]
+    async fn a_change_is_not_lost_with_a_wait_that_is_given_up() {
+        let folder = folder();
+        let path = folder.path().join("p.toml");
+        let mut file = watch(&path);
+        fs::write(&path, "one").unwrap();
+        // Given up while the file settles.
+        assert_eq!(file.changed().now_or_never(), None);
+        assert_eq!(texts_until("one", &mut file).await, ["one"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_tells_of_a_change_it_is_found_by_looking() {
+        let folder = folder();
+        let mut file = watch(&folder.path().join("p.toml"));
+        (file._watcher, file.told) = (None, Arc::default());
+        let long = 5 * LOOK;
+        assert!(time::timeout(long, file.changed()).await.is_err(), "nothing has changed");
+        fs::write(&file.path, "one").unwrap();
+        assert!(time::timeout(long, file.changed()).await.is_ok());
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
         "service": name,
         "verdict": "ok",
         "route": route,
-        "balance": format!("{:?}", policy.balance).to_lowercase(),
+        "balance": policy.balance.as_str(),
         "steps": steps.iter().map(step).collect::<Vec<_>>(),
         "candidates": candidates,
     });

@@ -293,6 +293,17 @@ pub enum Balance {
     P2c,
 }
 
+impl Balance {
+    /// Name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WeightedRandom => "weighted_random",
+            Self::RoundRobin => "round_robin",
+            Self::P2c => "p2c",
+        }
+    }
+}
+
 /// Where the connection of a call comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connection {

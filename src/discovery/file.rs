@@ -5,12 +5,9 @@
 
 mod entries;
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{fs, io, path::Path};
 
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::time::timeout;
 
 use crate::config::FileSource;
 use crate::watch_file;
@@ -19,37 +16,16 @@ use super::{desk::Report, task::Task};
 
 /// Larger files are refused.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
-/// A file is read once it has been quiet for this long, so that a half-written one is not.
-const QUIET: Duration = Duration::from_millis(30);
-/// One that is never quiet is read after this many times [`QUIET`].
-const MAX_ROUNDS: usize = 30;
 
 /// Keeps the board equal to the file, for ever.
 pub(super) async fn run(task: &Task, source: &FileSource) {
+    // Before the file is read, so that no change falls in between.
+    let mut file = watch_file::watch(&source.path);
     let mut reader = Reader { task, path: &source.path, current: None, strays: 0 };
-    let mut changes = None;
     loop {
-        // Before the file is read, so that no change falls in between.
-        if changes.is_none() {
-            changes = watch_file::watch(&source.path).ok();
-        }
         reader.look();
-        match changes.as_mut() {
-            None => sleep(task.timing.poll_file).await,
-            Some(changed) => match timeout(task.timing.poll_file, changed.recv()).await {
-                Ok(Some(())) => quiet(changed).await,
-                Ok(None) => changes = None,
-                Err(_) => {}
-            },
-        }
-    }
-}
-
-async fn quiet(changes: &mut mpsc::Receiver<()>) {
-    for _ in 0..MAX_ROUNDS {
-        if timeout(QUIET, changes.recv()).await.is_err() {
-            return;
-        }
+        // Read now and then without a change, too: that is what proves that nothing changed.
+        let _ = timeout(task.timing.poll_file, file.changed()).await;
     }
 }
 

@@ -104,10 +104,6 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Names of the formats, `auto` first.
-    pub const FORMATS: [&'static str; 5] =
-        ["auto", "etcd-naming", "grpc-wrapper", "koala", "go-zero"];
-
     /// The layout of format `name` under `root`; none when no format has that name.
     pub fn new(name: &str, root: &str) -> Option<Self> {
         let format: &'static dyn Format = match name {

@@ -138,7 +138,7 @@ fn every_key_leads_back_to_its_service() {
 
 #[test]
 fn a_service_never_shows_the_keys_of_another() {
-    for format in Layout::FORMATS {
+    for format in crate::config::FORMATS {
         let layout = Layout::new(format, "/reg").unwrap();
         let prefix = layout.prefix(&"orders".parse().unwrap()).unwrap();
         assert_eq!(prefix, "/reg/orders/", "{format}");
@@ -280,7 +280,7 @@ fn hostile_json_is_refused_without_a_stack_overflow() {
 #[test]
 fn a_format_that_does_not_exist_has_no_layout() {
     assert!(Layout::new("zookeeper", "").is_none());
-    for name in Layout::FORMATS {
+    for name in crate::config::FORMATS {
         assert!(Layout::new(name, "").is_some());
     }
 }
