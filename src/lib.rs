@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod middleware;
 pub mod model;
 pub mod proxy;
+pub mod pulse;
 pub mod registry;
 pub mod route;
 pub mod shared;
