@@ -5,9 +5,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
+
+/// Pieces smaller than this are put together with those that have come after them.
+const SMALL: usize = 1 << 10;
+/// How large a piece that is put together may become, but for its last part: h2's usual frame.
+const GATHERED: usize = 16 << 10;
 
 /// Takes frames from one side and hands them to the other as it has room: what does not fit stays
 /// where it came from, whose window so closes, and nothing is ever held whole.
@@ -97,6 +102,10 @@ impl Pump {
                 }
             }
             self.last = self.from.is_end_stream();
+            if self.piece.len() < SMALL && !self.last {
+                self.gather(cx)?;
+                self.last = self.from.is_end_stream();
+            }
             // An empty frame that ends nothing says nothing: it is not passed on.
             if self.piece.is_empty() && !self.last {
                 return Poll::Ready(Ok(()));
@@ -115,6 +124,24 @@ impl Pump {
             self.state = State::Over;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Adds what has come already to a small piece. Passed on one by one, thousands of small frames
+    /// would make the other side end the connection: h2 allows so many of them unread.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let mut gathered = BytesMut::new();
+        while self.piece.len().max(gathered.len()) < GATHERED
+            && let Poll::Ready(Some(more)) = self.from.poll_data(cx)
+        {
+            if gathered.is_empty() {
+                gathered.extend_from_slice(&self.piece);
+            }
+            gathered.extend_from_slice(&more.map_err(Ended::Source)?);
+        }
+        if !gathered.is_empty() {
+            self.piece = gathered.freeze();
+        }
+        Ok(())
     }
 
     fn poll_trailers(

@@ -45,7 +45,7 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Kept {
     /// The call does: the connection is its own and ends with it.
-    Own { wire: Box<Wire>, closed: bool, _open: OpenConnection },
+    Own { wire: Option<Box<Wire>>, _open: OpenConnection },
     /// A task of the pool does; the call holds a place.
     Shared(Lease),
 }
@@ -91,7 +91,7 @@ impl Connector {
 impl Upstream {
     fn own(dialed: Dialed) -> Self {
         let Dialed { send, wire, open } = dialed;
-        Self { send, kept: Kept::Own { wire, closed: false, _open: open } }
+        Self { send, kept: Kept::Own { wire: Some(wire), _open: open } }
     }
 
     fn shared((send, lease): (SendRequest<Bytes>, Lease)) -> Self {
@@ -101,10 +101,12 @@ impl Upstream {
     /// Moves bytes, where the call keeps the connection going. Call it whenever the call is polled;
     /// what goes wrong shows on the call's stream.
     pub fn poll_wire(&mut self, cx: &mut Context<'_>) {
-        if let Kept::Own { wire, closed, .. } = &mut self.kept
-            && !*closed
+        if let Kept::Own { wire: own, .. } = &mut self.kept
+            && let Some(wire) = own
+            && Pin::new(&mut **wire).poll(cx).is_ready()
         {
-            *closed = matches!(Pin::new(&mut **wire).poll(cx), Poll::Ready(_));
+            // Dropping it is what tells the stream: after a write that failed, h2 does not.
+            *own = None;
         }
     }
 

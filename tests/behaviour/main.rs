@@ -22,6 +22,6 @@ mod tonic_peer;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod frames;
 mod interop;
-
 mod streams;

@@ -6,8 +6,8 @@ use http::{HeaderMap, Response};
 
 use crate::backend::{Backend, Incoming, trailers};
 use crate::client::{Answer, Client, get, grpc, grpc_with, message, read_all};
-use crate::program::Pillion;
-use crate::raw::{DATA, END_STREAM, Frame, HEADERS, Wire, grpc_fields};
+use crate::program::{Pillion, endpoint};
+use crate::raw::{DATA, END_STREAM, Frame, HEADERS, Wire, grpc_fields, serve};
 use crate::wait::soon;
 
 const CONNECTIONS: [&str; 3] = ["fresh", "warm", "pooled"];
@@ -354,4 +354,23 @@ async fn an_answer_that_comes_in_pieces_is_not_gathered() {
         wire.send(&[Frame::data(0, 1, b"more")]).await;
     }
     assert!(wire.until(&[HEADERS]).await.unwrap().ends_stream());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_goes_away_while_it_is_sent_a_request_ends_the_call() {
+    let address = serve(|mut wire| async move {
+        wire.until(&[DATA]).await;
+        wire.abort();
+    })
+    .await;
+    for connection in CONNECTIONS {
+        let config = format!("[defaults]\nconnection = \"{connection}\"");
+        let pillion = Pillion::start(&config, [endpoint("echo", address, "")]).await;
+        let client = Client::connect(pillion.address()).await;
+        for size in [100, 10_000, 50_000, 200_000, 500_000] {
+            let answer = client.send(grpc("echo"), &message(&vec![7; size])).await.unwrap();
+            assert_eq!(answer.grpc_status(), Some(14), "{connection}, {size} bytes");
+            assert_eq!(answer.header("pillion-error"), Some("upstream_reset"));
+        }
+    }
 }

@@ -6,11 +6,10 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -87,6 +86,7 @@ impl Program {
         let mut command = Command::new(&self.before[0]);
         command.args(&self.before[1..]).arg("run").arg("-c").arg(folder.path().join(CONFIG));
         command.args(["--admin", "127.0.0.1:0", "--workers", "2"]);
+        command.args(["--log", &std::env::var("PLOG").unwrap_or("info".into())]);
         command.args(self.listeners.iter().flat_map(|address| ["--listen", address]));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PILLION_")) {
             command.env_remove(name);

@@ -1,6 +1,6 @@
 //! HTTP/2 frame by frame, for what no library would send or show.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -119,16 +119,14 @@ impl Wire {
         wire
     }
 
-    /// A server that has read the preface and sent SETTINGS.
-    pub(crate) async fn accept(listener: &TcpListener) -> Self {
-        let (mut tcp, _) = soon("a connection", listener.accept()).await.unwrap();
-        tcp.set_nodelay(true).unwrap();
+    /// The server's side of a connection: reads the preface and sends SETTINGS.
+    async fn accepted(mut tcp: TcpStream) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
         let mut preface = [0; PREFACE.len()];
-        soon("a preface", tcp.read_exact(&mut preface)).await.unwrap();
+        tcp.read_exact(&mut preface).await?;
         assert_eq!(preface, PREFACE);
-        let mut wire = Self(tcp);
-        wire.send(&[Frame::new(SETTINGS, 0, 0, &[])]).await;
-        wire
+        tcp.write_all(&Frame::new(SETTINGS, 0, 0, &[]).bytes()).await?;
+        Ok(Self(tcp))
     }
 
     /// Sends frames in one write.
@@ -191,9 +189,37 @@ impl Wire {
     }
 }
 
-/// A port of a raw server.
-pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
+/// A server on a free port, until the end of the test. `each` is given every connection once preface
+/// and SETTINGS are exchanged.
+pub(crate) async fn serve<F>(each: impl Fn(Wire) -> F + Send + Sync + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let each = Arc::new(each);
+    serve_tcp(move |tcp| {
+        let each = Arc::clone(&each);
+        async move {
+            // The proxy may close a connection before it has used it.
+            if let Ok(wire) = Wire::accepted(tcp).await {
+                each(wire).await;
+            }
+        }
+    })
+    .await
+}
+
+/// The same, before HTTP/2.
+pub(crate) async fn serve_tcp<F>(each: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (listener, address)
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            tokio::spawn(each(tcp));
+        }
+    });
+    address
 }
