@@ -8,8 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     config::{ConfigErrors, Settings},
     discovery,
+    live::Live,
     metrics::Metrics,
-    shared::Live,
     watch_file::{self, WatchedFile},
 };
 

@@ -184,6 +184,8 @@ impl Exchange {
 
     fn broken(&self, error: &h2::Error) -> Broken {
         match error.reason() {
+            // Passed on, NO_ERROR would be taken for a clean end by many clients.
+            Some(Code::NO_ERROR) => Broken::Lost(self.lost(error)),
             Some(code) if error.is_reset() && error.is_remote() => Broken::Reset(code),
             _ => Broken::Lost(self.lost(error)),
         }

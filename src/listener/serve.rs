@@ -43,9 +43,12 @@ async fn finish(
     let reply = {
         let mut replying = pin!(replying);
         poll_fn(|cx| match replying.as_mut().poll(cx) {
-            Poll::Ready(reply) => Poll::Ready(Some(reply)),
-            // The caller may go away before there is anything to tell it.
-            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+            Poll::Ready(Ok(reply)) => Poll::Ready(Some(Ok(reply))),
+            // The caller may go away before there is anything to tell it, which also ends the call.
+            failed_or_pending => match respond.poll_reset(cx) {
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => failed_or_pending.map(Some),
+            },
         })
         .await
     };

@@ -12,8 +12,8 @@ use tower::{Layer, Service};
 
 use crate::{
     call::{Call, CallError, CallMeta},
+    live::Live,
     model::{Reason, Selectors},
-    shared::Live,
 };
 
 /// Makes [`Headers`].

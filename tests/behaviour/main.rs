@@ -1,0 +1,27 @@
+//! What users rely on, proven on the program itself: one file a topic, against gRPC libraries, and
+//! against peers that do what well-behaved ones never do.
+
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not cover their helpers")]
+
+#[path = "../support/admin.rs"]
+mod admin;
+#[path = "../support/backend.rs"]
+mod backend;
+#[path = "../support/client.rs"]
+mod client;
+#[path = "../support/metrics.rs"]
+mod metrics;
+#[path = "../support/program.rs"]
+mod program;
+#[path = "../support/python.rs"]
+mod python;
+#[path = "../support/raw.rs"]
+mod raw;
+#[path = "../support/tonic_peer.rs"]
+mod tonic_peer;
+#[path = "../support/wait.rs"]
+mod wait;
+
+mod interop;
+
+mod streams;

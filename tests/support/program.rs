@@ -1,0 +1,247 @@
+//! The program under test: `pillion run` in a process of its own, on free ports.
+//!
+//! Every behaviour test starts one. It is ready when [`Pillion::start`] returns, and ended with the
+//! value; what it logged is printed if the test fails.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::admin::{self, Page};
+use crate::metrics::Metrics;
+use crate::wait::{SOON, until};
+
+/// A running proxy, whose endpoints are in a file that the test may rewrite.
+#[derive(Debug)]
+pub(crate) struct Pillion {
+    child: Child,
+    folder: TempDir,
+    log: Arc<Mutex<String>>,
+    listeners: Vec<String>,
+    admin: SocketAddr,
+}
+
+/// What to start.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
+    config: String,
+    endpoints: Option<String>,
+    listeners: Vec<String>,
+    before: Vec<String>,
+}
+
+impl Program {
+    /// `config` is TOML, without listener and admin; without a source, too, if there are
+    /// [`Self::endpoints`].
+    pub(crate) fn new(config: &str) -> Self {
+        Self { config: config.to_owned(), ..Self::default() }
+    }
+
+    /// Its only source is a file of these endpoints; [`endpoint`] makes one.
+    pub(crate) fn endpoints(mut self, endpoints: impl IntoIterator<Item = String>) -> Self {
+        self.endpoints = Some(endpoints.into_iter().collect());
+        self
+    }
+
+    /// Listens there instead of on a free port of the loopback address.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        self.listeners.push(address.to_owned());
+        self
+    }
+
+    /// Started by this command, to which the program's own command line is appended.
+    pub(crate) fn by(mut self, command: &[&str]) -> Self {
+        self.before = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Starts it, and waits until it is ready.
+    pub(crate) async fn start(self) -> Pillion {
+        let pillion = self.start_unready().await;
+        until("the program is ready", async || pillion.get("/ready").await.status == 200).await;
+        pillion
+    }
+
+    /// Starts it, and waits until it listens.
+    pub(crate) async fn start_unready(mut self) -> Pillion {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(endpoints) = &self.endpoints {
+            std::fs::write(folder.path().join(ENDPOINTS), endpoints).unwrap();
+            self.config += &format!("\n[[source]]\nkind = \"file\"\npath = {ENDPOINTS:?}\n");
+        }
+        std::fs::write(folder.path().join(CONFIG), &self.config).unwrap();
+        if self.listeners.is_empty() {
+            self.listeners.push("127.0.0.1:0".to_owned());
+        }
+        self.before.push(env!("CARGO_BIN_EXE_pillion").to_owned());
+        let mut command = Command::new(&self.before[0]);
+        command.args(&self.before[1..]).arg("run").arg("-c").arg(folder.path().join(CONFIG));
+        command.args(["--admin", "127.0.0.1:0", "--workers", "2"]);
+        command.args(self.listeners.iter().flat_map(|address| ["--listen", address]));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PILLION_")) {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::default();
+        let serving = follow(child.stderr.take().unwrap(), Arc::clone(&log));
+        let Ok(Ok(line)) = tokio::time::timeout(SOON, serving).await else {
+            let _ = child.kill();
+            panic!("pillion does not start:\n{}", log.lock().unwrap());
+        };
+        let (listeners, admin) = addresses(&line).expect(&line);
+        Pillion { child, folder, log, listeners, admin }
+    }
+}
+
+impl Pillion {
+    /// A proxy with this configuration and these endpoints.
+    pub(crate) async fn start(config: &str, endpoints: impl IntoIterator<Item = String>) -> Self {
+        Program::new(config).endpoints(endpoints).start().await
+    }
+
+    /// Where applications connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listeners[0].parse().unwrap()
+    }
+
+    /// Where operators connect.
+    pub(crate) const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// A page of the admin address.
+    pub(crate) async fn get(&self, path: &str) -> Page {
+        admin::ask(self.admin, "GET", path).await
+    }
+
+    /// What it counts now.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        Metrics::read(&self.get("/metrics").await.text)
+    }
+
+    /// Waits until what it counts is so.
+    pub(crate) async fn until_metrics(&self, what: &str, so: impl Fn(&Metrics) -> bool) {
+        until(what, async || so(&self.metrics().await)).await;
+    }
+
+    /// Replaces all endpoints, and waits until the proxy has read them.
+    pub(crate) async fn set_endpoints(&self, endpoints: impl IntoIterator<Item = String>) {
+        let reads = |metrics: &Metrics| metrics.sum("source_resyncs_total", &[]);
+        let before = reads(&self.metrics().await);
+        self.write(ENDPOINTS, &endpoints.into_iter().collect::<String>());
+        self.until_metrics("the endpoints are read", |metrics| reads(metrics) > before).await;
+    }
+
+    /// Replaces the configuration; the source of the endpoints stays.
+    pub(crate) fn set_config(&self, config: &str) {
+        let source = format!("\n[[source]]\nkind = \"file\"\npath = {ENDPOINTS:?}\n");
+        self.write(CONFIG, &(config.to_owned() + &source));
+    }
+
+    /// As careful programs write files that others read: whole, then renamed over.
+    fn write(&self, name: &str, text: &str) {
+        let new = self.path("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.path(name)).unwrap();
+    }
+
+    /// A path in the folder of its configuration.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the program ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Memory in use now, and the most since its start, in bytes.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let bytes = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+        };
+        (bytes("VmRSS:"), bytes("VmHWM:"))
+    }
+}
+
+impl Drop for Pillion {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- what pillion logged ---\n{}", self.log());
+        }
+    }
+}
+
+/// One endpoint of a services file. `keys` is TOML, such as `weight = 3`.
+pub(crate) fn endpoint(service: &str, address: SocketAddr, keys: &str) -> String {
+    format!("[[endpoint]]\nservice = \"{service}\"\naddress = \"{address}\"\n{keys}\n")
+}
+
+const CONFIG: &str = "pillion.toml";
+const ENDPOINTS: &str = "services.toml";
+
+/// Collects what is logged; tells of the line that says where the program listens.
+fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>) -> oneshot::Receiver<String> {
+    let (tell, serving) = oneshot::channel();
+    let mut tell = Some(tell);
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if line.contains(" serving ")
+                && let Some(tell) = tell.take()
+            {
+                let _ = tell.send(line.clone());
+            }
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    serving
+}
+
+/// From `... serving listeners=["127.0.0.1:4140"] admin=127.0.0.1:4191`.
+fn addresses(line: &str) -> Option<(Vec<String>, SocketAddr)> {
+    let (listeners, admin) = line.split_once("listeners=")?.1.split_once(" admin=")?;
+    Some((serde_json::from_str(listeners).ok()?, admin.trim().parse().ok()?))
+}

@@ -1,0 +1,199 @@
+//! HTTP/2 frame by frame, for what no library would send or show.
+
+use std::{io, net::SocketAddr};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::wait::soon;
+
+/// Client connection preface, RFC 9113 section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+
+/// One frame, RFC 9113 section 4.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn new(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Self {
+        Self { kind, flags, stream, payload: payload.to_vec() }
+    }
+
+    /// The whole head of a request or answer; not compressed.
+    pub(crate) fn headers(flags: u8, stream: u32, fields: &[(&str, &str)]) -> Self {
+        Self::new(HEADERS, flags | END_HEADERS, stream, &header_block(fields))
+    }
+
+    pub(crate) fn data(flags: u8, stream: u32, payload: &[u8]) -> Self {
+        Self::new(DATA, flags, stream, payload)
+    }
+
+    pub(crate) fn reset(stream: u32, code: u32) -> Self {
+        Self::new(RST_STREAM, 0, stream, &code.to_be_bytes())
+    }
+
+    pub(crate) fn go_away(last_stream: u32, code: u32) -> Self {
+        Self::new(GOAWAY, 0, 0, &[last_stream.to_be_bytes(), code.to_be_bytes()].concat())
+    }
+
+    pub(crate) fn window_update(stream: u32, bytes: u32) -> Self {
+        Self::new(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
+    }
+
+    pub(crate) const fn ends_stream(&self) -> bool {
+        self.flags & END_STREAM != 0
+    }
+
+    /// Error code of RST_STREAM and GOAWAY.
+    pub(crate) fn code(&self) -> u32 {
+        u32::from_be_bytes(*self.payload[self.payload.len().min(8) - 4..].first_chunk().unwrap())
+    }
+
+    /// As it goes over the wire.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let length = u32::try_from(self.payload.len()).unwrap().to_be_bytes();
+        let head = [self.kind, self.flags];
+        [&length[1..], &head, &self.stream.to_be_bytes(), &self.payload].concat()
+    }
+}
+
+/// Fields as HPACK literals that are not indexed, nor Huffman coded (RFC 7541 section 6.2.2).
+pub(crate) fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            // Lengths of 127 and more would need another form.
+            assert!(text.len() < 127);
+            block.push(text.len() as u8);
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}
+
+/// Pseudo-headers and headers of a gRPC call to `authority`.
+pub(crate) fn grpc_fields(authority: &str) -> [(&str, &str); 6] {
+    [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", authority),
+        (":path", "/pillion.test.Echo/Unary"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+}
+
+/// One side of a connection.
+#[derive(Debug)]
+pub(crate) struct Wire(TcpStream);
+
+impl Wire {
+    /// A client that has sent preface and SETTINGS.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp.write_all(PREFACE).await.unwrap();
+        let mut wire = Self(tcp);
+        wire.send(&[Frame::new(SETTINGS, 0, 0, &[])]).await;
+        wire
+    }
+
+    /// A server that has read the preface and sent SETTINGS.
+    pub(crate) async fn accept(listener: &TcpListener) -> Self {
+        let (mut tcp, _) = soon("a connection", listener.accept()).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let mut preface = [0; PREFACE.len()];
+        soon("a preface", tcp.read_exact(&mut preface)).await.unwrap();
+        assert_eq!(preface, PREFACE);
+        let mut wire = Self(tcp);
+        wire.send(&[Frame::new(SETTINGS, 0, 0, &[])]).await;
+        wire
+    }
+
+    /// Sends frames in one write.
+    pub(crate) async fn send(&mut self, frames: &[Frame]) {
+        let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
+        self.0.write_all(&bytes).await.unwrap();
+    }
+
+    /// The next frame; none at the end of the connection. SETTINGS and PING are answered.
+    pub(crate) async fn receive(&mut self) -> Option<Frame> {
+        loop {
+            let frame = soon("a frame", self.read()).await.ok()?;
+            if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
+                let payload = if frame.kind == PING { &*frame.payload } else { &[] };
+                let ack = Frame::new(frame.kind, ACK, 0, payload);
+                // The other side may have closed meanwhile, which the next read tells.
+                let _ = self.0.write_all(&ack.bytes()).await;
+            }
+            return Some(frame);
+        }
+    }
+
+    /// The next frame of one of these kinds.
+    pub(crate) async fn until(&mut self, kinds: &[u8]) -> Option<Frame> {
+        loop {
+            let frame = self.receive().await?;
+            if kinds.contains(&frame.kind) {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Frames of a stream up to the one that ends it, without WINDOW_UPDATE.
+    pub(crate) async fn answer(&mut self, stream: u32) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.until(&[DATA, HEADERS, RST_STREAM]).await {
+            if frame.stream == stream {
+                let ends = frame.ends_stream() || frame.kind == RST_STREAM;
+                frames.push(frame);
+                if ends {
+                    break;
+                }
+            }
+        }
+        frames
+    }
+
+    /// Closes it as a killed process does, with a TCP reset.
+    pub(crate) fn abort(self) {
+        self.0.set_zero_linger().unwrap();
+    }
+
+    async fn read(&mut self) -> io::Result<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.0.read_exact(&mut payload).await?;
+        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+    }
+}
+
+/// A port of a raw server.
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
