@@ -29,10 +29,11 @@ fn each_module_imports_what_its_row_names_and_rows_name_only_rows_above_them() {
         wrong.extend(upper.map(|name| format!("row {module} names {name}, not a row above it")));
     }
     for module in &modules {
-        let Some((_, may)) = rows.iter().find(|(row, _)| row == module) else {
+        let row = rows.iter().find(|(row, _)| row == module);
+        if row.is_none() {
             wrong.push(format!("module {module} has no row in docs/architecture.md"));
-            continue;
-        };
+        }
+        let may = row.map(|(_, may)| may.clone()).unwrap_or_default();
         let mut unused = may.clone();
         let mut seen = BTreeMap::new();
         gather(&root().join(format!("src/{module}.rs")), 1, &mut seen);
