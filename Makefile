@@ -16,7 +16,7 @@ test: ## all tests
 	tools/setup
 	python3 -m unittest discover -s benches/tests -t benches -q
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		set -x; cargo test --doc -q && cargo nextest run; \
+		set -x; cargo test --doc -q && cargo nextest run --no-fail-fast; \
 	else \
 		set -x; cargo test; \
 	fi

@@ -15,8 +15,8 @@ use std::{
 use crate::{
     call::{CallMeta, Kind, Outcome},
     config::AccessLog as Form,
+    live::Live,
     metrics::GrpcStatus,
-    shared::Live,
 };
 
 /// Lines that may wait to be written.

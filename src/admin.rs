@@ -16,8 +16,8 @@ pub use collector::DirectoryCollector;
 use crate::{
     discovery::Directory,
     listener::{Accepted, Bound},
+    live::Live,
     metrics::Metrics,
-    shared::Live,
     telemetry::LogLevel,
 };
 

@@ -18,9 +18,9 @@ use crate::{
     config::{ConfigErrors, Loaded, Settings},
     discovery,
     listener::{BindError, Bound, bind},
+    live::Live,
     metrics::Metrics,
     proxy::Parts,
-    shared::Live,
     telemetry::LogLevel,
     worker::{Phase, Worker},
 };

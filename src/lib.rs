@@ -19,13 +19,15 @@ pub mod discovery;
 pub mod drain;
 pub mod grpc_timeout;
 pub mod listener;
+pub mod live;
 pub mod metrics;
 pub mod middleware;
 pub mod model;
 pub mod proxy;
+pub mod pulse;
 pub mod registry;
 pub mod route;
-pub mod shared;
+
 pub mod telemetry;
 pub mod view;
 pub mod watch_file;

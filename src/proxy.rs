@@ -10,12 +10,12 @@ use crate::{
     connect::Connector,
     discovery::Directory,
     drain::Drain,
+    live::Live,
     metrics::Metrics,
     middleware::{
         AdmitLayer, BalanceLayer, ConnectLayer, DeadlineLayer, Forward, HeadersLayer, ObserveLayer,
         ResolveLayer,
     },
-    shared::Live,
     view::Views,
 };
 

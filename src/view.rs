@@ -36,6 +36,7 @@ pub struct ServiceView {
 struct Prepared {
     snapshot: Arc<Snapshot>,
     choices: HashMap<(Arc<str>, Balance), Rc<Choice>, RandomState>,
+    last: Option<(Arc<str>, Balance, Rc<Choice>)>,
     pins: Option<Rc<Pins>>,
 }
 
@@ -98,14 +99,15 @@ impl ServiceView {
     /// What calls with these selectors choose from, in the newest snapshot.
     pub fn choice(&self, selectors: &Selectors, balance: Balance) -> Rc<Choice> {
         let mut prepared = self.current();
-        if let Some(choice) = prepared.choices.get(&(Arc::clone(selectors.text()), balance)) {
+        // Nearly all calls of a service come with the same selectors, those of its policy.
+        if let Some((text, of, choice)) = &prepared.last
+            && Arc::ptr_eq(text, selectors.text())
+            && *of == balance
+        {
             return Rc::clone(choice);
         }
-        if prepared.choices.len() >= MOST_SELECTORS {
-            prepared.choices.clear();
-        }
-        let choice = Rc::new(Choice::new(&prepared.snapshot, selectors, balance));
-        prepared.choices.insert((Arc::clone(selectors.text()), balance), Rc::clone(&choice));
+        let choice = prepared.choice(selectors, balance);
+        prepared.last = Some((Arc::clone(selectors.text()), balance, Rc::clone(&choice)));
         choice
     }
 
@@ -128,7 +130,18 @@ impl ServiceView {
 
 impl Prepared {
     fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, choices: HashMap::default(), pins: None }
+        Self { snapshot, choices: HashMap::default(), last: None, pins: None }
+    }
+
+    fn choice(&mut self, selectors: &Selectors, balance: Balance) -> Rc<Choice> {
+        let key = (Arc::clone(selectors.text()), balance);
+        if self.choices.len() >= MOST_SELECTORS && !self.choices.contains_key(&key) {
+            self.choices.clear();
+        }
+        let choice = self.choices.entry(key);
+        Rc::clone(
+            choice.or_insert_with(|| Rc::new(Choice::new(&self.snapshot, selectors, balance))),
+        )
     }
 }
 

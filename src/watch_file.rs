@@ -5,6 +5,7 @@
 //! look different afterwards. So the events of the folder only say when to look.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::ModifyKind};
 use tokio::{sync::Notify, time};
 
 /// How long a file must look the same before a change counts: writers write in several steps.
@@ -51,13 +52,28 @@ pub fn watch(path: &Path) -> WatchedFile {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let watcher = watch_folder(folder, Arc::clone(&told)).ok();
+    let watcher = watch_folder(folder, path.file_name(), Arc::clone(&told)).ok();
     WatchedFile { path: path.to_owned(), seen: Look::at(path), told, _watcher: watcher }
 }
 
-fn watch_folder(folder: &Path, told: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+fn watch_folder(
+    folder: &Path,
+    name: Option<&OsStr>,
+    told: Arc<Notify>,
+) -> notify::Result<RecommendedWatcher> {
+    let name = name.map(OsStr::to_owned);
     // Called on the watcher's own thread, for errors too: then it is even more worth a look.
-    let mut watcher = notify::recommended_watcher(move |_| told.notify_one())?;
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // What is written into other files of the folder is no reason to look; links, which the path
+        // may lead through, are not written to but replaced.
+        let elsewhere = event.is_ok_and(|event| {
+            matches!(event.kind, EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)))
+                && event.paths.iter().all(|path| path.file_name() != name.as_deref())
+        });
+        if !elsewhere {
+            told.notify_one();
+        }
+    })?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }

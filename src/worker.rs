@@ -23,6 +23,7 @@ use crate::{
     drain::Drain,
     listener::{Accepted, serve_connection},
     proxy::{Parts, chain},
+    pulse::Pulse,
 };
 
 /// What the process wants of its workers.
@@ -114,7 +115,7 @@ async fn run(
     mut accepted: UnboundedReceiver<Delivery>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let drain = Rc::new(Drain::default());
+    let (drain, pulse) = (Rc::new(Drain::default()), Rc::new(Pulse::default()));
     let chain = chain(&parts, Rc::clone(&drain));
     let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
     let mut taking = true;
@@ -122,7 +123,7 @@ async fn run(
         tokio::select! {
             connection = accepted.recv(), if taking => match connection {
                 Some(Some((connection, counted))) => {
-                    let serving = serve_connection(connection, chain.clone(), Rc::clone(&drain));
+                    let serving = serve_connection(connection, chain.clone(), Rc::clone(&drain), Rc::clone(&pulse));
                     let open = open.clone();
                     spawn_local(async move {
                         serving.await;

@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{ConfigErrors, Settings},
     discovery,
+    live::Live,
     metrics::Metrics,
-    shared::Live,
     watch_file::{self, WatchedFile},
 };
 
@@ -44,16 +45,25 @@ async fn changed(file: &mut Option<WatchedFile>) {
     }
 }
 
+/// Tells systemd that a reload begins. `Type=notify-reload` takes that with the time of it only.
+fn tell_supervisor() {
+    let told = NotifyState::monotonic_usec_now()
+        .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
+    if let Err(error) = told {
+        tracing::warn!(%error, "cannot notify the supervisor");
+    }
+}
+
 impl Reload {
     fn now(&mut self) {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        tell_supervisor();
         let loaded = (self.load)();
         self.metrics.count_reload(loaded.is_ok());
         match loaded {
             Ok(settings) => self.apply(settings),
             Err(errors) => tracing::error!("configuration not reloaded, nothing changed: {errors}"),
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
     }
 
     fn apply(&mut self, settings: Settings) {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason as Code, SendStream, client::ResponseFuture};
-use http::{HeaderMap, Request, response};
+use http::{HeaderMap, HeaderName, Request, response};
 
 use super::{
     AttemptError, Call, CallError, CallMeta, Outcome, Progress,
@@ -19,6 +19,8 @@ use crate::{
     metrics::{AttemptOutcome, GrpcStatus},
     model::Reason,
 };
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// One attempt of a call on a connected endpoint.
 ///
@@ -101,7 +103,7 @@ impl Exchange {
                 let (head, body) = response.into_parts();
                 let seen = Seen {
                     http: head.status.as_u16(),
-                    grpc: head.headers.get("grpc-status").map(|v| GrpcStatus::parse(v.as_bytes())),
+                    grpc: head.headers.get(GRPC_STATUS).map(|v| GrpcStatus::parse(v.as_bytes())),
                 };
                 if body.is_end_stream() {
                     self.call.meta.finish(seen.outcome());
@@ -241,7 +243,7 @@ impl Tap for Seen {
     fn piece(&mut self, _: &Bytes) {}
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(status) = trailers.get("grpc-status") {
+        if let Some(status) = trailers.get(GRPC_STATUS) {
             self.grpc = Some(GrpcStatus::parse(status.as_bytes()));
         }
     }

@@ -1,13 +1,21 @@
 //! One new connection: TCP, the HTTP/2 preface and, where asked for, the peer's SETTINGS.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::gather::Gather;
+use super::gather::{Gather, Hold};
 use crate::{
     config::Ready,
     metrics::{AttemptOutcome, OpenConnection, ServiceMetrics},
@@ -123,14 +131,19 @@ pub(super) async fn dial(
             .await
             .map_err(|source| DialError::Io { address: address(), source: Arc::new(source) })?;
         let open = metrics.connection_opened();
-        let (send, mut wire) =
-            handshake(tcp, ready).await.map_err(|error| failed(&error, address()))?;
+        // Held until the call follows: the preface, then the acknowledgement of SETTINGS.
+        let hold = Hold::default();
+        hold.set(true);
+        let (send, mut wire) = handshake(Gather::new(tcp, hold.clone()), ready)
+            .await
+            .map_err(|error| failed(&error, address()))?;
         if ready == Ready::Settings {
             settings(&mut wire).await.map_err(|error| match error {
                 Some(error) => failed(&error, address()),
                 None => DialError::Closed { address: address() },
             })?;
         }
+        hold.set(false);
         Ok(Dialed { send, wire, open })
     };
     let dialed = tokio::time::timeout(limit, connecting)
@@ -141,54 +154,47 @@ pub(super) async fn dial(
 }
 
 async fn connect(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpStream> {
-    let Some(address) = endpoint.record.address.socket() else {
-        return connect_by_name(endpoint, ending).await;
-    };
-    connect_to(address, ending).await
+    match endpoint.record.address.socket() {
+        // Not waited for: the first write waits, and tells what went wrong.
+        Some(address) => connect_to(address, ending),
+        None => connect_by_name(endpoint, ending).await,
+    }
 }
 
 /// Tries each address of a host name in turn; the time limit is the caller's.
 async fn connect_by_name(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in tokio::net::lookup_host(endpoint.record.address.as_str()).await? {
-        match connect_to(address, ending).await {
-            Ok(connected) => return Ok(connected),
-            Err(error) => last = error,
+        let stream = connect_to(address, ending)?;
+        stream.writable().await?;
+        match SockRef::from(&stream).take_error()? {
+            None => return Ok(stream),
+            Some(error) => last = error,
         }
     }
     Err(last)
 }
 
-async fn connect_to(address: SocketAddr, ending: Ending) -> io::Result<TcpStream> {
-    let socket =
-        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+/// Begins to connect.
+fn connect_to(address: SocketAddr, ending: Ending) -> io::Result<TcpStream> {
+    /// Linux: "operation now in progress".
+    const EINPROGRESS: i32 = 115;
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     match ending {
         Ending::WithCall => socket.set_linger(Some(Duration::ZERO))?,
         Ending::Graceful => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PEER_LOST))?,
     }
     socket.set_tcp_user_timeout(Some(PEER_LOST))?;
-    // On loopback the connection is there when the call returns: no wait, no second system call.
-    let connected = match socket.connect(&address.into()) {
-        Ok(()) => true,
-        Err(error) if error.raw_os_error() == Some(EINPROGRESS) => false,
-        Err(error) => return Err(error),
-    };
-    let stream = TcpStream::from_std(socket.into())?;
-    if !connected {
-        stream.writable().await?;
-        if let Some(error) = SockRef::from(&stream).take_error()? {
-            return Err(error);
-        }
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
+        _ => TcpStream::from_std(socket.into()),
     }
-    Ok(stream)
 }
 
-/// Linux: "operation now in progress".
-const EINPROGRESS: i32 = 115;
-
 async fn handshake(
-    tcp: TcpStream,
+    io: Gather<TcpStream>,
     ready: Ready,
 ) -> Result<(SendRequest<Bytes>, Box<Wire>), h2::Error> {
     // No stream may be opened before SETTINGS came: h2 then tells their arrival by its limit.
@@ -200,14 +206,14 @@ async fn handshake(
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_LIST)
         .enable_push(false)
-        .handshake(Gather::new(tcp))
+        .handshake(io)
         .await?;
     Ok((send, Box::new(wire)))
 }
 
 /// Waits for the peer's first SETTINGS; an error without a cause is a clean close.
 async fn settings(wire: &mut Wire) -> Result<(), Option<h2::Error>> {
-    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut *wire).poll(cx) {
+    poll_fn(|cx| match Pin::new(&mut *wire).poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(Err(None)),
         Poll::Ready(Err(error)) => Poll::Ready(Err(Some(error))),
         Poll::Pending if wire.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),

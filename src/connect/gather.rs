@@ -1,36 +1,59 @@
-//! A socket whose first bytes wait for those that follow.
+//! A socket on which what is written early waits for what follows, so that both go out together.
 
 use std::{
+    cell::Cell,
     io::{self, IoSlice},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Client connection preface, RFC 9113 section 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Most bytes that wait: the preface (24, RFC 9113 section 3.4), or an acknowledgement of SETTINGS (9)
+/// and of a PING (17). The first SETTINGS do not fit beside the preface, so they never wait.
+const MOST_HELD: usize = 32;
 
-/// Holds the client preface back until the next write and sends both in one system call.
+/// Whether small writes wait now. Shared by a [`Gather`] and whoever knows that more follows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hold(Rc<Cell<bool>>);
+
+impl Hold {
+    /// From now on, what is written waits (`true`), or goes out with the next write or flush.
+    pub(super) fn set(&self, hold: bool) {
+        self.0.set(hold);
+    }
+}
+
+/// Holds small early writes back and sends them with what follows in one system call.
 ///
-/// h2 writes the preface by itself and SETTINGS (and, where the call may follow at once, HEADERS and
-/// DATA) later: two packets and two wake-ups of the peer for each connection, were they not gathered.
+/// h2 writes the preface by itself, then SETTINGS, then the acknowledgement of the peer's SETTINGS,
+/// then HEADERS and DATA: four packets, and as many wake-ups of the peer, for each connection. With
+/// this it is two: preface and SETTINGS; acknowledgement, HEADERS and DATA.
 #[derive(Debug)]
 pub(super) struct Gather<T> {
     inner: T,
-    /// Bytes of [`PREFACE`] that h2 has handed over and the socket has not taken.
-    held: &'static [u8],
-    /// Whether the preface is over: from then on, this is the inner socket.
-    started: bool,
+    held: SmallVec<[u8; MOST_HELD]>,
+    hold: Hold,
 }
 
 impl<T> Gather<T> {
-    pub(super) const fn new(inner: T) -> Self {
-        Self { inner, held: b"", started: false }
+    pub(super) const fn new(inner: T, hold: Hold) -> Self {
+        Self { inner, held: SmallVec::new_const(), hold }
     }
 }
 
 impl<T: AsyncWrite + Unpin> Gather<T> {
+    /// Takes `bytes` to wait, if they may and there is room.
+    fn hold(&mut self, bytes: &[u8]) -> bool {
+        if self.hold.0.get() && self.held.len() + bytes.len() <= MOST_HELD {
+            self.held.extend_from_slice(bytes);
+            return true;
+        }
+        false
+    }
+
     /// Writes what is held and then `bufs`. Reports only bytes of `bufs`.
     fn poll_write_after_held(
         &mut self,
@@ -38,18 +61,23 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         while !self.held.is_empty() {
-            let mut all = smallvec::SmallVec::<[IoSlice<'_>; 16]>::new();
-            all.push(IoSlice::new(self.held));
-            all.extend(bufs.iter().map(|buf| IoSlice::new(buf)));
-            let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &all))?;
+            let written = {
+                let held = std::iter::once(IoSlice::new(&self.held));
+                let all: SmallVec<[IoSlice<'_>; 16]> =
+                    held.chain(bufs.iter().map(|buf| IoSlice::new(buf))).collect();
+                ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &all))?
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             let of_held = written.min(self.held.len());
-            self.held = &self.held[of_held..];
+            self.held.drain(..of_held);
             if written > of_held {
                 return Poll::Ready(Ok(written - of_held));
             }
+        }
+        if bufs.is_empty() {
+            return Poll::Ready(Ok(0));
         }
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
@@ -61,17 +89,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if !self.started {
-            self.started = true;
-            if buf == PREFACE {
-                self.held = PREFACE;
-                return Poll::Ready(Ok(buf.len()));
-            }
-        }
-        if self.held.is_empty() {
-            return Pin::new(&mut self.inner).poll_write(cx, buf);
-        }
-        self.poll_write_after_held(cx, &[IoSlice::new(buf)])
+        self.as_mut().poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -79,6 +97,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [buf] = bufs
+            && self.hold(buf)
+        {
+            return Poll::Ready(Ok(buf.len()));
+        }
         self.poll_write_after_held(cx, bufs)
     }
 
@@ -87,10 +110,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.hold.0.get() {
+            ready!(self.poll_write_after_held(cx, &[]))?;
+        }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_after_held(cx, &[]))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -111,31 +138,45 @@ mod tests {
 
     use super::*;
 
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
     #[tokio::test]
-    async fn the_preface_goes_out_with_the_write_that_follows_even_through_a_narrow_pipe() {
+    async fn all_goes_out_in_order_even_through_a_narrow_pipe() {
         for width in [1, 7, 24, 30, 100] {
             let (near, mut far) = tokio::io::duplex(width);
-            let mut gather = Gather::new(near);
+            let hold = Hold::default();
+            let mut gather = Gather::new(near, hold.clone());
             let writer = async move {
+                hold.set(true);
                 gather.write_all(PREFACE).await.unwrap();
-                gather.write_all(b"SETTINGS").await.unwrap();
+                gather.write_all(b"SETTINGS, too many to hold").await.unwrap();
+                gather.write_all(b" ACK").await.unwrap();
+                gather.flush().await.unwrap();
+                hold.set(false);
                 gather.write_all(b" HEADERS").await.unwrap();
             };
             let mut received = Vec::new();
             let reader = far.read_to_end(&mut received);
             let ((), read) = tokio::join!(writer, reader);
             read.unwrap();
-            assert_eq!(received, [PREFACE, b"SETTINGS HEADERS"].concat());
+            assert_eq!(received, [PREFACE, b"SETTINGS, too many to hold ACK HEADERS"].concat());
         }
     }
 
     #[tokio::test]
-    async fn nothing_is_written_for_the_preface_alone() {
+    async fn what_is_held_goes_out_with_the_flush_after_it_was_let_go() {
         let (near, mut far) = tokio::io::duplex(100);
-        let mut gather = Gather::new(near);
-        gather.write_all(PREFACE).await.unwrap();
-        let mut byte = [0];
-        let read = tokio::time::timeout(std::time::Duration::ZERO, far.read(&mut byte));
-        assert!(read.await.is_err());
+        let hold = Hold::default();
+        hold.set(true);
+        let mut gather = Gather::new(near, hold.clone());
+        gather.write_all(b"ACK").await.unwrap();
+        gather.flush().await.unwrap();
+        let mut bytes = [0; 3];
+        let early = tokio::time::timeout(std::time::Duration::ZERO, far.read(&mut bytes)).await;
+        assert!(early.is_err());
+        hold.set(false);
+        gather.flush().await.unwrap();
+        far.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"ACK");
     }
 }

@@ -78,8 +78,8 @@ impl Board {
     /// Takes the sources of a new configuration, in their order. Those not among them any more stay
     /// behind the others until their successors have spoken.
     pub(super) fn seat(&mut self, mut seats: Vec<Seat>) {
-        let successors: Vec<_> = seats.iter().map(|seat| seat.slot).collect();
-        let new = successors.iter().filter(|slot| !self.seats.iter().any(|old| old.slot == **slot));
+        let current: Vec<_> = seats.iter().map(|seat| seat.slot).collect();
+        let new = current.iter().filter(|slot| !self.seats.iter().any(|old| old.slot == **slot));
         let new: Vec<_> = new.copied().collect();
         for mut old in self.seats.drain(..) {
             match seats.iter_mut().find(|seat| seat.slot == old.slot) {
@@ -91,8 +91,8 @@ impl Board {
             }
         }
         // A successor that has gone itself is not waited for.
-        for seat in seats.iter_mut().filter_map(|seat| seat.successors.as_mut()) {
-            seat.retain(|slot| successors.contains(slot));
+        for successors in seats.iter_mut().filter_map(|seat| seat.successors.as_mut()) {
+            successors.retain(|slot| current.contains(slot));
         }
         self.seats = seats;
         self.all_services(Self::refresh_all);
@@ -113,34 +113,36 @@ impl Board {
         }
     }
 
-    /// Makes what a source holds of one service equal to a list.
-    pub(super) fn list(&mut self, slot: Slot, service: &ServiceName, listing: Listing) {
-        self.update(slot, service, |table| table.replace(listing));
-        let Some(merged) = self.services.get_mut(service) else { return };
+    /// Makes what a source holds of one service equal to a list. Says whether that changed anything.
+    pub(super) fn list(&mut self, slot: Slot, service: &ServiceName, listing: Listing) -> bool {
+        let changed = self.update(slot, service, |table| table.replace(listing));
+        let Some(merged) = self.services.get_mut(service) else { return false };
         if !merged.listed.contains(&slot) {
             merged.listed.push(slot);
         }
         merged.hold = None;
         self.release(service);
         self.publish(service, Instant::now());
+        changed
     }
 
     /// Makes all that a source holds equal to a list of `revision`; services not in it have no key any
-    /// more.
+    /// more. Says whether that changed anything.
     pub(super) fn list_all(
         &mut self,
         slot: Slot,
         mut listings: HashMap<ServiceName, Listing>,
         revision: i64,
-    ) {
+    ) -> bool {
         let mine = |merged: &Merged| merged.tables.iter().any(|(owner, _)| *owner == slot);
         let gone = self.services.iter().filter(|(_, merged)| mine(merged));
         for service in gone.map(|(service, _)| service.clone()).collect::<Vec<_>>() {
             let nothing = || Listing { revision, ..Listing::default() };
             listings.entry(service).or_insert_with(nothing);
         }
+        let mut changed = false;
         for (service, listing) in listings {
-            self.update(slot, &service, |table| table.replace(listing));
+            changed |= self.update(slot, &service, |table| table.replace(listing));
         }
         if let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) {
             seat.complete = true;
@@ -149,6 +151,7 @@ impl Board {
         for service in self.dirty.clone() {
             self.publish(&service, Instant::now());
         }
+        changed
     }
 
     /// Forgets what lazy sources said of a service that nobody calls. Whoever still holds the service
@@ -192,21 +195,24 @@ impl Board {
         let vacant = |merged: &Merged| merged.vacant.is_some_and(|since| now - since >= idle);
         let gone = self.services.iter().filter(|(_, merged)| vacant(merged));
         for service in gone.map(|(service, _)| service.clone()).collect::<Vec<_>>() {
-            self.services.remove(&service);
             self.dirty.remove(&service);
-            self.directory.remove(&service);
+            let merged = self.services.remove(&service);
+            if merged.is_some_and(|merged| merged.published.is_some()) {
+                self.directory.remove(&service);
+            }
         }
     }
 
-    /// Runs an update of one table, and looks up again what it touched.
+    /// Runs an update of one table, and looks up again what it touched. Says whether the service
+    /// changed.
     fn update(
         &mut self,
         slot: Slot,
         service: &ServiceName,
         update: impl FnOnce(&mut Table) -> Touched,
-    ) {
+    ) -> bool {
         // A task that was ended may have been in the middle of something.
-        let Some(seat) = self.seats.iter().find(|seat| seat.slot == slot) else { return };
+        let Some(seat) = self.seats.iter().find(|seat| seat.slot == slot) else { return false };
         let merged = self.services.entry(service.clone()).or_default();
         let table = merged.table(slot, seat.keep);
         let before = table.rejected_count();
@@ -215,6 +221,7 @@ impl Board {
         let mut changed = touched.rejected;
         changed |= merged.refresh(touched.addresses, &self.seats);
         self.note(service, changed);
+        changed
     }
 
     fn remove_table(&mut self, slot: Slot, service: &ServiceName) {
@@ -330,11 +337,9 @@ impl Merged {
         // In order, so that a first list appends instead of inserting.
         addresses.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         addresses.dedup();
-        let (mut changed, mut gone) = (false, HashSet::new());
+        let (mut changed, mut gone) = (false, Vec::new());
         for address in addresses {
-            let place = self.endpoints.binary_search_by(|endpoint| {
-                endpoint.record.address.as_str().cmp(address.as_str())
-            });
+            let place = self.place(&address);
             let found = seats.iter().find_map(|seat| {
                 let (key, record) = self.get(seat.slot)?.find(&address)?;
                 Some((seat.status.name(), key, record))
@@ -361,17 +366,36 @@ impl Merged {
             }
             changed = true;
         }
-        if !gone.is_empty() {
-            self.endpoints.retain(|endpoint| {
-                let leaves = gone.contains(&endpoint.record.address);
-                if leaves {
-                    endpoint.load.leave();
-                }
-                !leaves
-            });
-            changed = true;
-        }
+        changed |= !gone.is_empty();
+        self.remove(gone);
         changed
+    }
+
+    /// Removes endpoints, given in their order.
+    fn remove(&mut self, gone: Vec<Address>) {
+        // One by one moves the rest each time, all at once looks at each.
+        if gone.len() < 16 {
+            for address in gone {
+                if let Ok(at) = self.place(&address) {
+                    self.endpoints.remove(at).load.leave();
+                }
+            }
+            return;
+        }
+        let mut gone = gone.into_iter().peekable();
+        self.endpoints.retain(|endpoint| {
+            let leaves = gone.next_if(|address| *address == endpoint.record.address).is_some();
+            if leaves {
+                endpoint.load.leave();
+            }
+            !leaves
+        });
+    }
+
+    /// Where the endpoint of an address is, or would be.
+    fn place(&self, address: &Address) -> Result<usize, usize> {
+        let text = address.as_str();
+        self.endpoints.binary_search_by(|endpoint| endpoint.record.address.as_str().cmp(text))
     }
 }
 

@@ -141,12 +141,13 @@ impl Directory {
 
     /// Publishes a snapshot: replaces the service's, or makes the service known.
     pub fn publish(&self, snapshot: Snapshot) {
-        let mut known = self.known_mut();
-        match known.services.get(&snapshot.service) {
+        let name = snapshot.service.clone();
+        // Most of the time it is known, and readers need not be kept out.
+        match self.find(&name) {
             Some(service) => service.publish(Arc::new(snapshot)),
             None => {
-                let name = snapshot.service.clone();
-                known.services.insert(name, Arc::new(Service::new(snapshot)));
+                let service = Arc::new(Service::new(snapshot));
+                self.known_mut().services.insert(name, service);
             }
         }
     }

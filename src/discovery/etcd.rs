@@ -44,6 +44,7 @@ pub(super) async fn run(
     let mut members = Members::new(source);
     let mut backoff = Backoff::new(&task.timing);
     let mut failures = 0;
+    let mut told = String::new();
     loop {
         let started = Instant::now();
         let problem = match connect(task, &mut members, &mut ranges, &mut commands).await {
@@ -61,14 +62,19 @@ pub(super) async fn run(
             tracing::warn!(source = %task.name, %problem, "lost etcd, connecting again");
             backoff.reset();
             failures = 0;
+            told.clear();
         } else {
             failures += 1;
             if failures < members.len() {
                 tracing::debug!(source = %task.name, %problem, "trying the next member");
                 continue;
             }
-            tracing::warn!(source = %task.name, %problem, "etcd cannot be reached, trying again");
             failures = 0;
+            // Once is enough, however long it lasts.
+            if told != problem {
+                tracing::warn!(source = %task.name, %problem, "etcd cannot be reached, trying on");
+                told.clone_from(&problem);
+            }
             task.report(Report::Down(task.slot, problem));
         }
         if !wait(task, &mut ranges, &mut commands, &mut backoff).await {

@@ -66,7 +66,7 @@ impl Reader<'_> {
         if status.read().synced {
             status.count_resync();
         }
-        status.count_events(count as u64);
+        status.count_events(1);
         status.rejected(self.strays, entries.strays.len());
         self.strays = entries.strays.len();
         status.well();

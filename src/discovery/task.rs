@@ -16,7 +16,7 @@ use crate::config::{Source, SourceKind};
 use super::{
     Timing,
     board::{Board, Slot},
-    desk::Report,
+    desk::{Command, Report},
     etcd, file,
     status::Status,
 };
@@ -90,26 +90,79 @@ impl Task {
         let _ = self.reports.send(report);
     }
 
-    /// Runs the source until this future is dropped, and starts it again when it panics. Its endpoints
-    /// stay on the board meanwhile.
+    /// Runs the source until this future is dropped.
     pub(super) async fn run(self, source: Source) {
+        self.survive(|task, commands| {
+            let kind = source.kind.clone();
+            async move {
+                match kind {
+                    SourceKind::Etcd(source) => etcd::run(&task, source, commands).await,
+                    SourceKind::File(source) => file::run(&task, &source).await,
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Runs `work`, and starts it again when it panics. Its endpoints stay on the board meanwhile.
+    async fn survive<W>(self, work: impl Fn(Self, mpsc::UnboundedReceiver<Command>) -> W)
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
         loop {
             let (commands, queue) = mpsc::unbounded_channel();
             self.report(Report::Started(self.slot, commands));
-            let (task, kind) = (self.clone(), source.kind.clone());
             // A set of one, because a set ends its tasks when it is dropped.
             let mut running = JoinSet::new();
-            running.spawn(async move {
-                match kind {
-                    SourceKind::Etcd(source) => etcd::run(&task, source, queue).await,
-                    SourceKind::File(source) => file::run(&task, &source).await,
+            running.spawn(work(self.clone(), queue));
+            match running.join_next().await {
+                Some(Err(error)) => {
+                    tracing::error!(source = %self.name, %error, "source ended by a panic, starting it again");
+                    self.status.problem("ended by a panic, starting again");
                 }
-            });
-            if let Some(Err(error)) = running.join_next().await {
-                tracing::error!(source = %self.name, %error, "source ended by a panic, starting it again");
-                self.status.problem("ended by a panic, starting again");
+                // It ends only when nobody can give it commands any more.
+                _ => return,
             }
             sleep(AFTER_PANIC).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use crate::discovery::Directory;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_panics_is_started_again_and_told_what_is_wanted() {
+        let (reports, mut reported) = mpsc::unbounded_channel();
+        let board = Board::new(Directory::default(), Duration::ZERO);
+        let name: Arc<str> = "main".into();
+        let task = Task {
+            name: Arc::clone(&name),
+            slot: Slot(7),
+            status: Arc::new(Status::new(name)),
+            timing: Timing::default(),
+            shared: Arc::new(Shared::new(Arc::new(Mutex::new(board)))),
+            reports,
+        };
+        let (runs, status) = (AtomicUsize::new(0), Arc::clone(&task.status));
+        task.survive(|task, _| {
+            let run = runs.fetch_add(1, Relaxed);
+            async move {
+                if run == 0 {
+                    task.board(|_| panic!("in the middle of an update"));
+                }
+                task.board(|board| board.flush(Instant::now()));
+            }
+        })
+        .await;
+        assert_eq!(runs.into_inner(), 2);
+        assert!(status.read().problem.unwrap().contains("panic"));
+        for _ in 0..2 {
+            assert!(matches!(reported.recv().await, Some(Report::Started(Slot(7), _))));
         }
     }
 }

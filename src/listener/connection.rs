@@ -16,6 +16,7 @@ use super::{Accepted, serve::serve};
 use crate::{
     call::{Call, CallError, Reply},
     drain::Drain,
+    pulse::Pulse,
 };
 
 /// From accept to the end of the client's preface.
@@ -40,7 +41,7 @@ const DATA_FRAME_BUDGET: usize = 4 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one accepted connection until it is over.
-pub async fn serve_connection<C>(accepted: Accepted, chain: C, drain: Rc<Drain>)
+pub async fn serve_connection<C>(accepted: Accepted, chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)
 where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
@@ -48,18 +49,18 @@ where
     match accepted {
         Accepted::Tcp(stream) => {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                run(stream, chain, drain).await;
+                run(stream, chain, drain, pulse).await;
             }
         }
         Accepted::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
-                run(stream, chain, drain).await;
+                run(stream, chain, drain, pulse).await;
             }
         }
     }
 }
 
-async fn run<T, C>(io: T, mut chain: C, drain: Rc<Drain>)
+async fn run<T, C>(io: T, mut chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
@@ -88,6 +89,7 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    pulse.beat();
                     // Boxed: the runtime moves what it is given several times.
                     spawn_local(Box::pin(serve(request, respond, &mut chain)));
                 }

@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 
 use crate::{
     call::{Call, CallError, CallMeta, Reply},
-    grpc_timeout,
+    grpc_timeout::{self, GRPC_TIMEOUT},
     model::Reason,
 };
 
@@ -62,7 +62,7 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
 
 fn limit(headers: &HeaderMap, meta: &CallMeta) -> Option<Duration> {
     let configured = meta.target().policy.timeout;
-    let asked = headers.get("grpc-timeout").and_then(|value| grpc_timeout::parse(value.as_bytes()));
+    let asked = headers.get(GRPC_TIMEOUT).and_then(|value| grpc_timeout::parse(value.as_bytes()));
     match (asked, configured) {
         (Some(asked), Some(configured)) => Some(asked.min(configured)),
         (asked, configured) => asked.or(configured),

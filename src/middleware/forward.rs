@@ -10,10 +10,11 @@ use http::{HeaderValue, Request};
 use tokio::time::Instant;
 use tower::Service;
 
+use super::headers::PILLION_ATTEMPT;
 use crate::{
     call::{AttemptError, Call, Exchange, Reply},
     connect::Upstream,
-    grpc_timeout,
+    grpc_timeout::{self, GRPC_TIMEOUT},
 };
 
 /// A call and the connection to send it on.
@@ -56,14 +57,12 @@ fn request(call: &Call) -> Request<()> {
     *request.version_mut() = http::Version::HTTP_2;
     *request.headers_mut() = call.head.headers.clone();
     let headers = request.headers_mut();
-    let attempt = match call.meta.attempt() {
-        1 => HeaderValue::from_static("1"),
-        attempt => HeaderValue::from(attempt),
-    };
-    headers.insert("pillion-attempt", attempt);
+    if call.meta.attempt() > 1 {
+        headers.insert(PILLION_ATTEMPT, HeaderValue::from(call.meta.attempt()));
+    }
     if let Some(deadline) = call.meta.deadline.get() {
         let left = deadline.saturating_duration_since(Instant::now());
-        headers.insert("grpc-timeout", grpc_timeout::format(left));
+        headers.insert(GRPC_TIMEOUT, grpc_timeout::format(left));
     }
     request
 }

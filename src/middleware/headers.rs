@@ -12,9 +12,12 @@ use tower::{Layer, Service};
 
 use crate::{
     call::{Call, CallError, CallMeta},
+    live::Live,
     model::{Reason, Selectors},
-    shared::Live,
 };
+
+/// Number of the attempt, sent upstream: 1 until `forward` writes a greater one.
+pub(super) const PILLION_ATTEMPT: HeaderName = HeaderName::from_static("pillion-attempt");
 
 /// Makes [`Headers`].
 #[derive(Clone, Debug)]
@@ -57,6 +60,8 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Headers<S>
         if let Err(error) = read {
             return Either::Right(ready(Err(error)));
         }
+        // Here rather than for each attempt: a copy of the headers has no room to spare.
+        call.head.headers.insert(PILLION_ATTEMPT, HeaderValue::from_static("1"));
         for (name, value) in &self.live.load().caller {
             call.head.headers.insert(name.clone(), value.clone());
         }

@@ -14,9 +14,9 @@ use tower::{Layer, Service};
 use crate::{
     call::{Call, CallError, CallMeta, Target},
     discovery::{Directory, ResolveError},
+    live::{Effective, Live},
     model::{self, Reason, Selectors, ServiceName},
     route::{Asked, route},
-    shared::{Live, Ready},
     view::{ServiceView, Views},
 };
 
@@ -102,7 +102,7 @@ impl<S: Service<Box<Call>, Error = CallError> + Clone> Service<Box<Call>> for Re
 impl Lookup {
     async fn ask(
         &self,
-        settings: &Ready,
+        settings: &Effective,
         name: ServiceName,
     ) -> Result<Arc<model::Service>, CallError> {
         let limit = settings.policy(&name).connect_timeout;
@@ -125,7 +125,7 @@ impl Lookup {
 
 /// The caller's filter goes before the route's, and that before the service's.
 fn target(
-    settings: &Ready,
+    settings: &Effective,
     view: Rc<ServiceView>,
     of_route: Option<&Arc<Selectors>>,
     meta: &CallMeta,

@@ -126,7 +126,7 @@ fn a_wrong_flag_ends_with_2_and_says_what_is_allowed() {
         (&["run", "--listen", "localhost:1"][..], "\"localhost:1\" is not an address to listen on"),
         (&["run", "--etcd", "etcd:2379"], "write http://host:port or https://host:port"),
         (&["run", "--format", "kola"], "a similar value exists: 'koala'"),
-        (&["run", "--log", "inof"], "--log: \"inof\" is not a log level; write off, error"),
+        (&["run", "--log", "inof"], "\"inof\" is not a log level; write off, error"),
         (&["run", "--workers", "-1"], "error: "),
         (&["check"], "--config <FILE>"),
         (&["why", "a", "-H", "nonsense"], "write 'name: value'"),

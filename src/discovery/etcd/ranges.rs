@@ -8,11 +8,10 @@ use std::{
 use etcd_client::{Event, EventType};
 use tokio::time::Instant;
 
+use crate::discovery::table::{Change, Item};
 use crate::model::ServiceName;
 use crate::registry::etcd::{Kv, Position};
 use crate::registry::formats::{Layout, key_text};
-
-use super::super::table::{Change, Item};
 
 /// Names a range; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,15 +50,26 @@ pub(super) struct Range {
 /// Where a range is within the present session.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// Id of its watch, once etcd has said it.
-    pub(super) watch: Option<i64>,
-    pub(super) watched_since: Option<Instant>,
+    pub(super) watch: WatchState,
     /// Whether a list is queued or under way.
     pub(super) listing: bool,
     /// What came in while a list was under way.
     pub(super) replay: Vec<(ServiceName, Change)>,
     /// How often in a row its watch or list was refused.
     pub(super) refusals: u32,
+}
+
+/// The watch of a range on the present stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum WatchState {
+    #[default]
+    None,
+    /// etcd has yet to answer.
+    Asked,
+    On {
+        id: i64,
+        since: Instant,
+    },
 }
 
 /// What a range holds, and how its keys are read. Cheap enough to clone for each list.
@@ -124,9 +134,9 @@ impl Ranges {
     /// Whether everything up to `revision` is on the board, as far as it has been read once and may be
     /// read at all.
     pub(super) fn all_known(&self, revision: i64) -> bool {
-        self.by_id.values().all(|range| match range.work.watch {
-            Some(_) => range.known >= revision,
-            None => (range.applied == 0 && !range.fresh) || range.work.refusals > 0,
+        self.by_id.values().all(|range| {
+            let unread = range.applied == 0 && !range.fresh;
+            range.known >= revision || unread || range.work.refusals > 0
         })
     }
 

@@ -9,10 +9,7 @@ mod watches;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::{
@@ -21,14 +18,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
+use crate::discovery::backoff::Backoff;
+use crate::discovery::desk::{Command, Report};
+use crate::discovery::task::Task;
 use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, Member, Position, Watch, WatchRequest};
 
-use super::super::{
-    desk::{Command, Report},
-    task::Task,
-};
-use super::ranges::{Range, RangeId, Ranges, Work};
+use super::ranges::{Range, RangeId, Ranges, WatchState, Work};
 
 /// Works over `member` until something is wrong with it.
 ///
@@ -79,17 +75,18 @@ struct Session<'a> {
     watching: HashMap<i64, RangeId>,
     to_list: VecDeque<RangeId>,
     lists: usize,
-    /// Ranges whose watch was refused because the login has run out.
-    logged_out: Vec<RangeId>,
+    /// Whether a new login is under way.
+    logging_in: bool,
+    logins: Backoff,
     jobs: JoinSet<Done>,
     /// Whether the member was asked where it stands.
     asking: bool,
     /// When the member last gave any sign of life.
     heard: Instant,
-    /// Whether it has given none since the last beat.
+    /// Whether neither the stream nor a list has said anything since the last beat.
     quiet: bool,
-    /// Whether a page of a list has come in since this was looked at.
-    page: Arc<AtomicBool>,
+    /// When a page of a list last came in.
+    page: Arc<Mutex<Instant>>,
     /// When the member last proved that the board is up to date.
     proved: Instant,
 }
@@ -101,9 +98,7 @@ enum Done {
     /// Where the member stands, what had been seen of the cluster before, and when that was.
     Position(Result<Position, EtcdError>, Option<Position>, Instant),
     LoggedIn(Result<(), EtcdError>),
-    /// The wait after a refusal is over, and the range can be watched on.
-    Watch(RangeId),
-    /// The wait after a refusal is over, and the range must be listed.
+    /// The wait after a refusal is over.
     List(RangeId),
 }
 
@@ -119,12 +114,13 @@ impl<'a> Session<'a> {
             watching: HashMap::new(),
             to_list: VecDeque::new(),
             lists: 0,
-            logged_out: Vec::new(),
+            logging_in: false,
+            logins: Backoff::new(&task.timing),
             jobs: JoinSet::new(),
             asking: false,
             heard: now,
             quiet: false,
-            page: Arc::default(),
+            page: Arc::new(Mutex::new(now)),
             proved: now,
         }
     }
@@ -155,8 +151,7 @@ impl<'a> Session<'a> {
         if !self.ranges.whole {
             task.status.well();
             task.report(Report::Up(task.slot));
-            // Nothing has been read, so nothing can be out of date.
-            if self.ranges.all_known(0) {
+            if !doubt && self.ranges.all_known(position.revision) {
                 self.prove();
             }
         }
@@ -165,8 +160,8 @@ impl<'a> Session<'a> {
     fn want(&mut self, service: ServiceName) {
         match self.ranges.add(&service) {
             Some(id) => {
-                if let Some(range) = self.ranges.get_mut(id) {
-                    range.work.listing = true;
+                let range = self.ranges.get_mut(id);
+                if range.is_some_and(|range| !std::mem::replace(&mut range.work.listing, true)) {
                     // Somebody waits for it, unlike for the others.
                     self.to_list.push_front(id);
                 }
@@ -178,7 +173,7 @@ impl<'a> Session<'a> {
 
     fn forget(&mut self, service: &ServiceName) {
         let Some(range) = self.ranges.remove(service) else { return };
-        if let Some(id) = range.work.watch {
+        if let WatchState::On { id, .. } = range.work.watch {
             self.watching.remove(&id);
             self.watch.request(WatchRequest::Cancel(id));
         }
@@ -189,14 +184,9 @@ impl<'a> Session<'a> {
             Done::Listed(id, before, result) => self.listed(id, before, result),
             Done::Position(result, before, asked) => self.position(result, before, asked),
             Done::LoggedIn(result) => {
+                self.logging_in = false;
                 result.map_err(|error| error.to_string())?;
-                for id in std::mem::take(&mut self.logged_out) {
-                    self.later(id, Done::Watch(id));
-                }
-                Ok(())
-            }
-            Done::Watch(id) => {
-                self.create(id);
+                self.reopen();
                 Ok(())
             }
             Done::List(id) => {
@@ -220,8 +210,9 @@ impl<'a> Session<'a> {
         }
         self.quiet = true;
         let now = Instant::now();
-        let due =
-            |range: &Range| range.work.watch.is_some() && range.relist.is_some_and(|at| at <= now);
+        let due = |range: &Range| {
+            range.work.watch != WatchState::None && range.relist.is_some_and(|at| at <= now)
+        };
         for id in self.ranges.ids() {
             if self.ranges.get(id).is_some_and(due) {
                 self.list(id);
@@ -252,7 +243,7 @@ impl<'a> Session<'a> {
             Err(_) if self.heard > asked => return Ok(()),
             Err(error) => return Err(error.to_string()),
         };
-        self.hear();
+        self.heard = Instant::now();
         if before.is_some_and(|before| !position.can_follow(before)) {
             return Err(format!("{}: has gone back in time", self.member.endpoint()));
         }
@@ -266,8 +257,9 @@ impl<'a> Session<'a> {
     }
 
     fn silent(&mut self) -> Result<(), String> {
-        if self.page.swap(false, Relaxed) {
-            self.hear();
+        let page = *self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        if page > self.heard {
+            self.heard = page;
             return Ok(());
         }
         let (member, silence) = (self.member.endpoint(), self.task.timing.silence);

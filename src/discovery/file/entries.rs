@@ -22,10 +22,9 @@ use toml::{
     de::{DeTable, DeValue, ValueDeserializer},
 };
 
+use crate::discovery::table::{Item, Listing};
 use crate::model::{Record, ServiceName};
 use crate::registry::formats::RejectReason;
-
-use super::super::table::{Item, Listing};
 
 const FORMAT: &str = "file";
 const MAX_WEIGHT: u32 = 1_000_000;

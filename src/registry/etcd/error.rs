@@ -5,10 +5,8 @@ use std::{error::Error as _, path::PathBuf, sync::Arc};
 use etcd_client::Error;
 
 /// gRPC codes that etcd answers with and that matter here.
-const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const OUT_OF_RANGE: i32 = 11;
-const UNAUTHENTICATED: i32 = 16;
 
 /// Why etcd could not be asked, or did not answer. Holds no secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -62,15 +60,6 @@ impl EtcdError {
         matches!(self, Self::Call { code: Some(PERMISSION_DENIED), .. })
     }
 
-    /// Whether the login has run out.
-    pub fn is_token(&self) -> bool {
-        match self {
-            Self::Call { code: Some(UNAUTHENTICATED), .. } => true,
-            Self::Call { code: Some(INVALID_ARGUMENT), message, .. } => is_token_problem(message),
-            _ => false,
-        }
-    }
-
     /// Whether the revision asked for is gone.
     pub(super) fn is_compacted(&self) -> bool {
         matches!(self, Self::Call { code: Some(OUT_OF_RANGE), message, .. } if message.contains("compacted"))
@@ -85,7 +74,7 @@ impl EtcdError {
 /// Whether a watch was refused because the login has run out: etcd says so in the watch response, not
 /// as a gRPC status.
 pub(super) fn is_token_problem(reason: &str) -> bool {
-    reason.contains("auth token") || reason.contains("user name is empty")
+    reason.contains("auth token")
 }
 
 /// The innermost cause, which is the only one that says what happened.

@@ -1,18 +1,16 @@
 //! Lists: the first one of a range, and those that mend what a watch cannot.
 
-use std::{collections::HashMap, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::HashMap, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::discovery::backoff::jitter;
+use crate::discovery::desk::Report;
+use crate::discovery::table::{Item, Listing};
+use crate::discovery::timing::{MAX_LISTED, MAX_LISTED_WHOLE, MAX_LISTS};
 use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, List, ListLimits, Position};
 
-use super::super::super::{
-    backoff::jitter,
-    desk::Report,
-    table::{Item, Listing},
-    timing::{MAX_LISTED, MAX_LISTED_WHOLE, MAX_LISTS},
-};
 use super::super::ranges::{RangeId, Scope};
 use super::{Done, Session};
 
@@ -51,7 +49,7 @@ impl Session<'_> {
             self.jobs.spawn(async move {
                 let mut items = Vec::new();
                 let list = member.list(scope.prefix.as_bytes(), limits, |kvs| {
-                    page.store(true, Relaxed);
+                    *page.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                     match kvs {
                         Some(kvs) => items.extend(kvs.iter().filter_map(|kv| scope.item(kv))),
                         None => items.clear(),
@@ -120,20 +118,19 @@ impl Session<'_> {
         if list.cut {
             tracing::warn!(source = %name, %prefix, "too many keys, the last ones are left out");
         }
-        match service {
+        let changed = match service {
             Some(service) => {
                 let mut listing = services.remove(service).unwrap_or_else(new);
                 listing.cut = list.cut;
-                self.task.board(|board| board.list(slot, service, listing));
+                self.task.board(|board| board.list(slot, service, listing))
             }
             None => self.task.board(|board| board.list_all(slot, services, revision)),
-        }
+        };
         if again {
             self.task.status.count_resync();
+            tracing::info!(source = %name, %prefix, revision, changed, "listed again");
         }
-        if range.work.watch.is_none() {
-            self.create(id);
-        }
+        self.create(id);
     }
 
     fn report_list(&self, id: RangeId) {

@@ -5,17 +5,24 @@ use std::collections::HashMap;
 use etcd_client::WatchResponse;
 use tokio::time::{Instant, sleep};
 
+use crate::discovery::backoff::Backoff;
+use crate::discovery::desk::Report;
+use crate::discovery::table::Change;
+use crate::discovery::timing::LARGE_RESPONSE;
 use crate::model::ServiceName;
 use crate::registry::etcd::{Position, Watch, WatchRequest};
 
-use super::super::super::{backoff::Backoff, desk::Report, table::Change, timing::LARGE_RESPONSE};
-use super::super::ranges::RangeId;
+use super::super::ranges::{RangeId, WatchState};
 use super::{Done, Session};
 
 impl Session<'_> {
-    /// Watches a range from where it was left.
+    /// Watches a range from where it was left, unless it is watched.
     pub(super) fn create(&mut self, id: RangeId) {
-        let Some(range) = self.ranges.get(id) else { return };
+        let Some(range) = self.ranges.get_mut(id) else { return };
+        if range.work.watch != WatchState::None {
+            return;
+        }
+        range.work.watch = WatchState::Asked;
         let prefix = range.scope.prefix.as_bytes().to_vec();
         self.watch.request(WatchRequest::Create { prefix, from: range.applied + 1 });
         self.creating.push_back(id);
@@ -61,8 +68,7 @@ impl Session<'_> {
             self.watch.request(WatchRequest::Cancel(watch));
             return;
         };
-        range.work.watch = Some(watch);
-        range.work.watched_since = Some(Instant::now());
+        range.work.watch = WatchState::On { id: watch, since: Instant::now() };
         self.watching.insert(watch, id);
         if self.creating.is_empty() {
             // Proof that all is up to date need not wait for the next beat.
@@ -78,9 +84,10 @@ impl Session<'_> {
             range.applied = range.applied.max(revision);
             range.known = range.known.max(revision);
         } else if self.creating.is_empty() {
-            for (_, range) in self.ranges.iter_mut().filter(|(_, range)| range.work.watch.is_some())
-            {
-                range.known = range.known.max(revision);
+            for (_, range) in self.ranges.iter_mut() {
+                if range.work.watch != WatchState::None {
+                    range.known = range.known.max(revision);
+                }
             }
         }
         if self.ranges.all_known(revision) {
@@ -127,9 +134,9 @@ impl Session<'_> {
     /// etcd has ended one watch; the stream goes on.
     fn canceled(&mut self, id: RangeId, response: &WatchResponse) -> Result<(), String> {
         let Some(range) = self.ranges.get_mut(id) else { return Ok(()) };
-        range.work.watch = None;
-        let lasted = range.work.watched_since.take().map(|since| since.elapsed());
-        if lasted.is_some_and(|lasted| lasted >= self.task.timing.backoff_max) {
+        let watch = std::mem::take(&mut range.work.watch);
+        if matches!(watch, WatchState::On { since, .. } if since.elapsed() >= self.task.timing.backoff_max)
+        {
             range.work.refusals = 0;
         }
         let (name, prefix) = (&self.task.name, &range.scope.prefix);
@@ -139,41 +146,66 @@ impl Session<'_> {
             // What it would have told is gone; only a list can say what changed.
             self.list(id);
         } else if Watch::is_token_problem(response) {
-            if self.logged_out.is_empty() {
-                let member = self.member.clone();
-                self.jobs.spawn(async move { Done::LoggedIn(member.refresh_token().await) });
-            }
-            self.logged_out.push(id);
+            self.log_in();
         } else if Watch::is_permission_problem(response) {
             if range.scope.service.is_none() {
                 return Err(format!("{}: watch: {reason}", self.member.endpoint()));
             }
             self.refuse(id, reason);
         } else {
-            self.later(id, Done::List(id));
+            self.list_later(id);
         }
         Ok(())
+    }
+
+    /// The stream carries the login that it was opened with, and that has run out: new watches need a
+    /// new stream, under a new login.
+    fn log_in(&mut self) {
+        if std::mem::replace(&mut self.logging_in, true) {
+            return;
+        }
+        let (member, wait) = (self.member.clone(), self.logins.next());
+        self.jobs.spawn(async move {
+            sleep(wait).await;
+            Done::LoggedIn(member.refresh_token().await)
+        });
+    }
+
+    /// Goes on with a new stream.
+    pub(super) fn reopen(&mut self) {
+        self.watch = self.member.watch();
+        self.creating.clear();
+        self.watching.clear();
+        for id in self.ranges.ids() {
+            let Some(range) = self.ranges.get_mut(id) else { continue };
+            range.work.watch = WatchState::None;
+            if range.applied > 0 {
+                self.create(id);
+            }
+        }
     }
 
     /// This user may not read the range. Someone may grant it, so it is tried again.
     pub(super) fn refuse(&mut self, id: RangeId, reason: &str) {
         let Some(range) = self.ranges.get(id) else { return };
         if let Some(service) = range.scope.service.clone() {
-            tracing::warn!(source = %self.task.name, %service, reason, "etcd refuses a service");
+            if range.work.refusals == 0 {
+                tracing::warn!(source = %self.task.name, %service, reason, "etcd refuses a service");
+            }
             self.task.report(Report::Refused(self.task.slot, service, reason.to_owned()));
         }
-        self.later(id, Done::List(id));
+        self.list_later(id);
     }
 
-    /// Takes a range up again after a wait that grows with each refusal in a row.
-    pub(super) fn later(&mut self, id: RangeId, then: Done) {
+    /// Lists a range after a wait that grows with each refusal in a row.
+    fn list_later(&mut self, id: RangeId) {
         let Some(range) = self.ranges.get_mut(id) else { return };
         let mut backoff = Backoff::new(&self.task.timing);
         let wait = (0..=range.work.refusals).map(|_| backoff.next()).last().unwrap_or_default();
         range.work.refusals = (range.work.refusals + 1).min(16);
         self.jobs.spawn(async move {
             sleep(wait).await;
-            then
+            Done::List(id)
         });
     }
 }

@@ -9,11 +9,11 @@ use crate::config::{Node, Settings};
 
 /// The newest settings. A reload replaces them; calls that have begun keep what they started with.
 #[derive(Debug)]
-pub struct Live(ArcSwap<Ready>);
+pub struct Live(ArcSwap<Effective>);
 
 /// Settings, with what the path of a call needs of them worked out once.
 #[derive(Debug)]
-pub struct Ready {
+pub struct Effective {
     settings: Arc<Settings>,
     /// Headers that say who calls, for every call.
     pub caller: Vec<(HeaderName, HeaderValue)>,
@@ -22,21 +22,21 @@ pub struct Ready {
 impl Live {
     /// Starts with `settings`.
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self(ArcSwap::from_pointee(Ready::new(settings)))
+        Self(ArcSwap::from_pointee(Effective::new(settings)))
     }
 
     /// The newest settings.
-    pub fn load(&self) -> Guard<Arc<Ready>> {
+    pub fn load(&self) -> Guard<Arc<Effective>> {
         self.0.load()
     }
 
     /// Puts new settings in force: the next call uses them.
     pub fn replace(&self, settings: Arc<Settings>) {
-        self.0.store(Arc::new(Ready::new(settings)));
+        self.0.store(Arc::new(Effective::new(settings)));
     }
 }
 
-impl Ready {
+impl Effective {
     fn new(settings: Arc<Settings>) -> Self {
         let caller = caller_headers(&settings.node);
         Self { settings, caller }
@@ -48,7 +48,7 @@ impl Ready {
     }
 }
 
-impl Deref for Ready {
+impl Deref for Effective {
     type Target = Settings;
 
     fn deref(&self) -> &Settings {

@@ -1,0 +1,338 @@
+//! What the documents tell a reader to type, to follow or to look at is there.
+//!
+//! Nobody reads a document as closely as the first person who needs it. So every command line is
+//! given to the definitions of the command line, every link is followed, every configuration is
+//! loaded, and every metric is looked for in a scrape.
+
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not cover their helpers")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use clap::error::ErrorKind;
+use pillion::{cli, config, metrics::GrpcStatus, model::Reason};
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+
+/// A document, taken apart.
+#[derive(Debug, Default)]
+struct Document {
+    path: PathBuf,
+    /// Language and text of code blocks; inline code has no language.
+    code: Vec<(String, String)>,
+    /// Targets of links.
+    links: Vec<String>,
+    /// Anchors of headings, as GitHub makes them.
+    anchors: BTreeSet<String>,
+}
+
+impl Document {
+    fn read(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut document = Self { path, ..Self::default() };
+        let (mut heading, mut block) = (None, None);
+        for event in Parser::new(&text) {
+            match event {
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::End(TagEnd::Heading(_)) => {
+                    document.anchors.extend(heading.take().map(|heading| anchor(&heading)));
+                }
+                Event::Start(Tag::CodeBlock(kind)) => {
+                    let language = match kind {
+                        CodeBlockKind::Fenced(language) => language.to_string(),
+                        CodeBlockKind::Indented => String::new(),
+                    };
+                    block = Some((language, String::new()));
+                }
+                Event::End(TagEnd::CodeBlock) => document.code.extend(block.take()),
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    document.links.push(dest_url.to_string());
+                }
+                Event::Code(code) => {
+                    heading.iter_mut().for_each(|heading| heading.push_str(&code));
+                    document.code.push((String::new(), code.to_string()));
+                }
+                Event::Text(text) => {
+                    heading.iter_mut().for_each(|heading| heading.push_str(&text));
+                    block.iter_mut().for_each(|(_, block)| block.push_str(&text));
+                }
+                _ => {}
+            }
+        }
+        document
+    }
+
+    /// Lines that a reader would type, and code in the text.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let typed = |language: &str| ["", "sh", "bash", "console"].contains(&language);
+        let code = self.code.iter().filter(move |(language, _)| typed(language));
+        code.flat_map(|(_, text)| text.lines())
+    }
+}
+
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<Document> {
+    let folder = |name: &str| fs::read_dir(root().join(name)).unwrap();
+    let files = [".", "docs", "benches"].into_iter().flat_map(folder);
+    let files = files.map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension() == Some("md".as_ref())).collect();
+    files.sort();
+    files.into_iter().map(Document::read).collect()
+}
+
+/// The words after `pillion`, for each time that it is called in a line.
+fn calls(line: &str) -> Vec<Vec<String>> {
+    let line = line.strip_prefix("$ ").unwrap_or(line);
+    let Some(words) = shlex::split(line) else { return Vec::new() };
+    let of_shell = |word: &String| ["|", "||", "&&", "&", ";", ">"].contains(&&**word);
+    let commands = words.split(of_shell);
+    let arguments = |words: &[String]| {
+        let is_variable = |word: &String| word.starts_with("PILLION_") && word.contains('=');
+        let from = words.iter().position(|word| !is_variable(word))?;
+        let words = &words[from..];
+        let rest = match words.first()?.as_str() {
+            "cargo" if words.get(1).is_some_and(|word| word == "run") => {
+                words.split(|word| word == "--").nth(1)?
+            }
+            program if program == "pillion" || program.ends_with("/pillion") => &words[1..],
+            _ => return None,
+        };
+        (!rest.is_empty()).then(|| rest.to_vec())
+    };
+    commands.filter_map(arguments).collect()
+}
+
+#[test]
+fn every_command_in_the_documents_is_one() {
+    let mut seen = 0;
+    for document in documents() {
+        for (line, call) in
+            document.lines().flat_map(|line| calls(line).into_iter().map(move |call| (line, call)))
+        {
+            seen += 1;
+            // The text may name a command without saying what it needs.
+            let named = call.len() == 1;
+            let words = std::iter::once("pillion".to_owned()).chain(call);
+            if let Err(error) = cli::command().try_get_matches_from(words) {
+                let fine = match error.kind() {
+                    ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
+                    ErrorKind::MissingRequiredArgument => named,
+                    _ => false,
+                };
+                assert!(fine, "{}: {line}\n{error}", document.path.display());
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} commands found");
+}
+
+#[test]
+fn calls_are_found_between_what_else_is_in_a_line() {
+    let words = |line| calls(line).concat().join(" ");
+    assert_eq!(words("$ pillion check -c pillion.toml   # what is wrong"), "check -c pillion.toml");
+    assert_eq!(words("PILLION_FORMAT=go-zero pillion run"), "run");
+    assert_eq!(words("cargo run --release -- demo    # see it"), "demo");
+    assert_eq!(words("pillion man run > /tmp/run.1"), "man run");
+    assert_eq!(
+        words("pillion services orders -o json | jq '.endpoints'"),
+        "services orders -o json"
+    );
+    assert_eq!(words("echo pillion run"), "");
+}
+
+#[test]
+fn every_flag_in_the_text_is_a_flag_of_some_command() {
+    let command = cli::command();
+    let flags: BTreeSet<&str> = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(clap::Arg::get_long)
+        .collect();
+    for document in documents() {
+        // The benchmark has flags of its own.
+        if document.path.ends_with("benches/README.md") {
+            continue;
+        }
+        for (_, code) in document.code.iter().filter(|(_, code)| code.starts_with("--")) {
+            let word = code.split([' ', '=']).next().unwrap();
+            let path = document.path.display();
+            assert!(flags.contains(&word[2..]), "{path}: {code}: no command has {word}");
+        }
+    }
+}
+
+#[test]
+fn every_make_target_in_the_documents_is_in_the_makefile() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    for document in documents() {
+        for line in document.lines() {
+            let Some(rest) = line.strip_prefix("make ") else { continue };
+            let target = rest.split_whitespace().next().unwrap();
+            let found = makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+            assert!(found, "{}: {line}", document.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_link_between_the_documents_leads_somewhere() {
+    let documents = documents();
+    for document in &documents {
+        for link in document.links.iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let from = document.path.parent().unwrap();
+            let target = match file {
+                "" => document.path.clone(),
+                file => from.join(file),
+            };
+            let path = document.path.display();
+            assert!(target.exists(), "{path}: {link}: there is no such file");
+            if !anchor.is_empty() {
+                let anchors = Document::read(target).anchors;
+                assert!(anchors.contains(anchor), "{path}: {link}: there are {anchors:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_configuration_in_the_documents_can_be_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    for document in documents() {
+        for (_, text) in document.code.iter().filter(|(language, _)| language == "toml") {
+            let problem = match text.contains("[[endpoint]]") {
+                true => read_endpoints(folder.path(), text).await,
+                false => load(folder.path(), text).err(),
+            };
+            let problem = problem.unwrap_or_default();
+            assert!(problem.is_empty(), "{}: {problem}\n{text}", document.path.display());
+        }
+    }
+}
+
+fn load(folder: &Path, text: &str) -> Result<config::Settings, String> {
+    let path = folder.join("pillion.toml");
+    fs::write(&path, text).unwrap();
+    let loaded = config::load(Some(&path), &config::Overrides::default());
+    loaded.map(|loaded| loaded.settings).map_err(|errors| errors.to_string())
+}
+
+/// What is wrong with a list of endpoints, as the source that would read it says.
+async fn read_endpoints(folder: &Path, text: &str) -> Option<String> {
+    fs::write(folder.join("services.toml"), text).unwrap();
+    let settings = load(folder, "[[source]]\nkind = \"file\"\npath = \"services.toml\"").unwrap();
+    let (directory, _discovery) = pillion::discovery::start(settings.sources);
+    let list: toml::Table = text.parse().unwrap();
+    for endpoint in list["endpoint"].as_array().unwrap() {
+        let name = endpoint["service"].as_str().unwrap().parse().unwrap();
+        // Only a test that fails takes as long.
+        let found = directory.resolve(&name, Duration::from_secs(30)).await;
+        if let Err(error) = found {
+            return Some(error.to_string());
+        }
+    }
+    let status = directory.sources().remove(0);
+    (status.rejected > 0).then(|| format!("{} endpoints are rejected", status.rejected))
+}
+
+#[test]
+fn every_reason_has_its_row_in_operations() {
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    for reason in Reason::ALL {
+        let (name, grpc) = (reason.as_str(), GrpcStatus::new(reason.grpc_status()).name());
+        let row = format!("| `{name}` | {grpc} | {} |", reason.http_status());
+        assert!(operations.contains(&row), "docs/operations.md has no row {row}");
+    }
+}
+
+/// `pillion run` on Unix sockets, with a service of two endpoints that refuse connections.
+struct Running {
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Running {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let entry =
+            |port: u8| format!("[[endpoint]]\nservice=\"x\"\naddress=\"127.0.0.1:{port}\"\n");
+        fs::write(at("services.toml"), entry(1) + &entry(2)).unwrap();
+        let file = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
+        fs::write(at("pillion.toml"), file).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
+            .args(["run", "--workers", "1", "--config"])
+            .arg(at("pillion.toml"))
+            .arg(format!("--listen=unix:{}", at("listener").display()))
+            .arg(format!("--admin=unix:{}", at("admin").display()))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its first line says that it listens.
+        child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        Self { folder, child }
+    }
+
+    /// A request that leaves the proxy with an error: both endpoints are tried.
+    async fn call(&self) {
+        let io =
+            tokio::net::UnixStream::connect(self.folder.path().join("listener")).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::get("http://x/").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.headers()["pillion-error"], "connect_failed");
+    }
+
+    fn scrape(&self) -> String {
+        let mut admin = UnixStream::connect(self.folder.path().join("admin")).unwrap();
+        admin.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        admin.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn every_metric_in_the_documents_and_alerts_is_in_a_scrape() {
+    let running = Running::start();
+    running.call().await;
+    let scrape = running.scrape();
+    let families: BTreeSet<&str> =
+        scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let alerts = fs::read_to_string(root().join("docker/alerts.yml")).unwrap();
+    let texts = documents().into_iter().flat_map(|document| document.code).map(|(_, text)| text);
+    let mut seen = 0;
+    for text in texts.chain([alerts]) {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for name in text.split(|c| !word(c)).filter(|name| name.starts_with("pillion_")) {
+            let family = ["_bucket", "_sum", "_count"];
+            let family = family.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            assert!(families.contains(family), "{name} is none of {families:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} metrics found");
+}
