@@ -22,7 +22,11 @@ mod tonic_peer;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod deadlines;
+mod errors;
 mod frames;
+mod goaway;
+mod headers;
 mod interop;
 mod streams;
 mod volume;
