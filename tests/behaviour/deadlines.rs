@@ -41,9 +41,10 @@ async fn a_further_attempt_is_given_what_the_first_has_left() {
     })
     .await;
     let backend = Backend::echo().await;
-    // The first by weight; it takes half a second to find out that it does not answer.
-    let endpoints = [endpoint("echo", silent, "weight = 1000000"), backend.as_endpoint("echo")];
-    let pillion = Pillion::start("[defaults]\nconnect_timeout = \"500ms\"", endpoints).await;
+    // The first choice takes half a second to show that it does not answer.
+    let endpoints = [endpoint("echo", silent, "version = \"first\""), backend.as_endpoint("echo")];
+    let config = "[defaults]\nconnect_timeout = \"500ms\"\nfilter = \"version=first;\"";
+    let pillion = Pillion::start(config, endpoints).await;
     let client = Client::connect(pillion.address()).await;
     let head = grpc_with("echo", &[("grpc-timeout", "100S")]);
     assert!(client.send(head, b"").await.unwrap().is_ok());
