@@ -1,13 +1,6 @@
 //! Where an attempt gets its connection.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context, time::Duration};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
