@@ -30,8 +30,9 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 /// Bytes of one call kept for an endpoint that does not read.
 const SEND_BUFFER: usize = 256 << 10;
-/// Largest response head, after HPACK.
-const MAX_HEADER_LIST: u32 = 256 << 10;
+/// Largest head or trailers of an answer, after HPACK. Far above what anyone should send: a larger
+/// one ends its call, but one of more than that and a quarter ends the connection, and so others.
+const MAX_HEADER_LIST: u32 = 1 << 20;
 /// How long sent bytes may stay unacknowledged, and a silent peer unprobed.
 const PEER_LOST: Duration = Duration::from_secs(20);
 

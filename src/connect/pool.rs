@@ -32,8 +32,8 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(300);
 /// How often connections are looked over while there are any.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Streams expected of a connection that is not there yet (RFC 9113 section 6.5.2 advises peers to
-/// allow no fewer).
+/// Streams expected of an endpoint's first connection (RFC 9113 section 6.5.2 advises peers to allow
+/// no fewer).
 const EXPECTED_STREAMS: usize = 100;
 /// Time between PINGs on a quiet connection. gRPC servers answer more than one in five minutes with
 /// GOAWAY `too_many_pings`.
@@ -56,6 +56,8 @@ struct Connections {
     open: RefCell<Vec<Rc<Shared>>>,
     dialing: Cell<usize>,
     waiting: Cell<usize>,
+    /// Streams that the newest connection allows, which is what the next one is expected to.
+    streams: Cell<usize>,
     /// Wakes one waiter for each place that comes free.
     place: Notify,
     /// The newest failure to connect, and how many there were.
@@ -111,7 +113,7 @@ impl Pool {
                 {
                     return Err(failure.clone());
                 }
-                if connections.waiting.get() > connections.dialing.get() * EXPECTED_STREAMS {
+                if connections.waiting.get() > connections.expected_places() {
                     self.open(&connections, endpoint, ready, limit, metrics);
                 }
                 notified.await;
@@ -162,6 +164,7 @@ impl Connections {
             open: RefCell::default(),
             dialing: Cell::new(0),
             waiting: Cell::new(0),
+            streams: Cell::new(EXPECTED_STREAMS),
             place: Notify::new(),
             failure: RefCell::default(),
             failures: Cell::new(0),
@@ -191,7 +194,7 @@ impl Connections {
 
     fn add(self: &Rc<Self>, dialed: Dialed) {
         let Dialed { send, wire, open } = dialed;
-        let streams = send.current_max_send_streams();
+        self.streams.set(send.current_max_send_streams().max(1));
         let shared = Rc::new(Shared {
             send: RefCell::new(Some(send)),
             in_use: Cell::new(0),
@@ -200,9 +203,13 @@ impl Connections {
         });
         self.open.borrow_mut().push(Rc::clone(&shared));
         spawn_local(drive(wire, open, shared, Rc::downgrade(self)));
-        for _ in 0..streams.min(self.waiting.get()) {
-            self.place.notify_one();
-        }
+        // All of them: whoever finds no place on it dials another.
+        self.place.notify_waiters();
+    }
+
+    /// Places that connections on their way will bring.
+    fn expected_places(&self) -> usize {
+        self.dialing.get().saturating_mul(self.streams.get())
     }
 
     fn fail(&self, failure: DialError) {

@@ -25,3 +25,4 @@ mod wait;
 mod frames;
 mod interop;
 mod streams;
+mod volume;

@@ -285,7 +285,7 @@ pub(crate) fn trailers(status: u8) -> HeaderMap {
 ///
 /// # Errors
 /// The other side broke off.
-pub(crate) async fn send_slowly(
+pub(crate) async fn send_all(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
 ) -> Result<(), h2::Error> {

@@ -86,7 +86,9 @@ impl Program {
         let mut command = Command::new(&self.before[0]);
         command.args(&self.before[1..]).arg("run").arg("-c").arg(folder.path().join(CONFIG));
         command.args(["--admin", "127.0.0.1:0", "--workers", "2"]);
-        command.args(["--log", &std::env::var("PLOG").unwrap_or("info".into())]);
+        // PILLION_TEST_LOG=debug, say, shows more of a test that fails.
+        let level = std::env::var("PILLION_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
+        command.args(["--log", &level]);
         command.args(self.listeners.iter().flat_map(|address| ["--listen", address]));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PILLION_")) {
             command.env_remove(name);
