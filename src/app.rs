@@ -138,13 +138,15 @@ async fn control(
         }),
     };
     spawn_local(admin::serve(admin_socket, Rc::new(admin)));
-    spawn_local(reload::run(reload::Reload {
+    let reload = reload::Reload {
         path: loaded.path,
         load: reload,
         live: Arc::clone(&live),
+        directory: directory.clone(),
         sources,
         metrics,
-    }));
+    };
+    spawn_local(reload::run(reload, signal(SignalKind::hangup())?));
     spawn_local(tell_supervisor_when_ready(directory));
     tracing::info!(listeners = ?addresses.listeners, admin = %addresses.admin, "serving");
     started(&addresses);

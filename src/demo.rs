@@ -113,6 +113,7 @@ async fn story(listener: &str, servers: &mut [Server], length: Duration) -> Resu
         }
         tokio::time::sleep(PACE).await;
     }
+    tally.print(second);
     println!(
         "\n{} calls, {} needed another endpoint, {} failed.",
         tally.calls, tally.retried_in_all, tally.failed_in_all

@@ -3,11 +3,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use crate::{
     config::{ConfigErrors, Settings},
-    discovery,
+    discovery::{Directory, Discovery},
     live::Live,
     metrics::Metrics,
     watch_file::{self, WatchedFile},
@@ -18,20 +18,17 @@ pub(super) struct Reload {
     pub(super) path: Option<PathBuf>,
     pub(super) load: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
     pub(super) live: Arc<Live>,
-    pub(super) sources: discovery::Discovery,
+    pub(super) directory: Directory,
+    pub(super) sources: Discovery,
     pub(super) metrics: Metrics,
 }
 
-/// Reloads for as long as the process runs. A bad file changes nothing.
-pub(super) async fn run(mut reload: Reload) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => return tracing::error!(%error, "no reload on SIGHUP"),
-    };
+/// Reloads for as long as the process runs; the sources end with it. A bad file changes nothing.
+pub(super) async fn run(mut reload: Reload, mut hangup: Signal) {
     let mut file = reload.path.as_deref().map(watch_file::watch);
     loop {
         tokio::select! {
-            received = hangup.recv() => if received.is_none() { return },
+            Some(()) = hangup.recv() => {}
             () = changed(&mut file) => {}
         }
         reload.now();
@@ -56,14 +53,20 @@ fn tell_supervisor() {
 
 impl Reload {
     fn now(&mut self) {
-        tell_supervisor();
+        // Before it is ready for the first time, a reload must not say that it is.
+        let was_ready = self.directory.sources().iter().all(|source| source.synced);
+        if was_ready {
+            tell_supervisor();
+        }
         let loaded = (self.load)();
         self.metrics.count_reload(loaded.is_ok());
         match loaded {
             Ok(settings) => self.apply(settings),
             Err(errors) => tracing::error!("configuration not reloaded, nothing changed: {errors}"),
         }
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        if was_ready {
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+        }
     }
 
     fn apply(&mut self, settings: Settings) {

@@ -79,17 +79,31 @@ impl Choice {
 
 impl Rule {
     fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
-        let excluded = self.subset.positions(tried);
         let at = match &self.balancer {
-            Balancer::WeightedRandom(numbers) => self.subset.draw(numbers.next(), &excluded)?,
-            Balancer::RoundRobin(turns) => turns.next(&self.subset, &excluded)?,
+            _ if !tried.is_empty() => self.pick_other(tried)?,
+            Balancer::WeightedRandom(numbers) => self.subset.draw(numbers.next(), &[])?,
+            Balancer::RoundRobin(turns) => turns.next(&self.subset)?,
             Balancer::P2c(turns) => {
-                turns.next_of_two(&self.subset, &excluded, |second, first| {
-                    self.is_freer(second, first)
-                })?
+                turns.next_of_two(&self.subset, |second, first| self.is_freer(second, first))?
             }
         };
         Some(&self.subset.members()[at])
+    }
+
+    /// A further attempt is drawn among the others, and takes nobody's turn: were the turns of the
+    /// endpoints that work used up by it, one that does not would be first for every call.
+    fn pick_other(&self, tried: &[Arc<Endpoint>]) -> Option<usize> {
+        let mut excluded = self.subset.positions(tried);
+        let first = self.subset.draw(fastrand::u64(..), &excluded)?;
+        if !matches!(self.balancer, Balancer::P2c(_)) {
+            return Some(first);
+        }
+        let place = excluded.partition_point(|&at| at < first);
+        excluded.insert(place, first);
+        match self.subset.draw(fastrand::u64(..), &excluded) {
+            Some(second) if self.is_freer(second, first) => Some(second),
+            _ => Some(first),
+        }
     }
 
     /// The power of two choices (Mitzenmacher, 2001), weighted: the second wins where, with this call
@@ -190,6 +204,23 @@ mod tests {
                 assert_eq!(tried.len(), 4);
                 assert_eq!(choice.pick(&tried).unwrap_err(), PickError::AllTried);
             }
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_never_connects_is_tried_first_by_its_share_of_the_calls_only() {
+        for balance in ALL {
+            let choice = choice(&[1, 2, 3], "", balance);
+            let dead = |endpoint: &Arc<Endpoint>| endpoint.record.weight == 3;
+            let mut first_on_dead = 0;
+            for _ in 0..600 {
+                let first = choice.pick(&[]).unwrap();
+                if dead(first) {
+                    first_on_dead += 1;
+                    assert!(!dead(choice.pick(&[Arc::clone(first)]).unwrap()));
+                }
+            }
+            assert!((290..=310).contains(&first_on_dead), "{balance:?}: {first_on_dead} of 600");
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::{cell::RefCell, cmp::Ordering, collections::BinaryHeap};
 
-use smallvec::SmallVec;
-
 use super::subset::Subset;
 
 /// How many turns a member may fall behind while others are preferred to it; what it missed beyond
@@ -31,46 +29,33 @@ impl Turns {
         Self(RefCell::new((0..subset.members().len()).map(turn).collect()))
     }
 
-    /// Whose turn it is, among those not excluded: smooth weighted round robin.
-    pub(super) fn next(&self, subset: &Subset, excluded: &[usize]) -> Option<usize> {
-        self.next_of_two(subset, excluded, |_, _| false)
+    /// Whose turn it is: smooth weighted round robin.
+    pub(super) fn next(&self, subset: &Subset) -> Option<usize> {
+        self.next_of_two(subset, |_, _| false)
     }
 
     /// Whose turn it is, or who is next, where `prefers(second, first)` says so.
     ///
     /// Who is passed over stays first in line, so it gets the calls that it missed as soon as it is
-    /// preferred again: shares follow the weights however many calls are in flight. Those excluded
-    /// keep their turn too.
+    /// preferred again: shares follow the weights however many calls are in flight.
     pub(super) fn next_of_two(
         &self,
         subset: &Subset,
-        excluded: &[usize],
         prefers: impl FnOnce(usize, usize) -> bool,
     ) -> Option<usize> {
         let mut turns = self.0.borrow_mut();
-        let mut skipped = SmallVec::<[Turn; 4]>::new();
-        let mut pop = || loop {
-            match turns.pop() {
-                Some(turn) if excluded.contains(&turn.at) => skipped.push(turn),
-                other => break other,
-            }
-        };
-        let first = pop();
-        let second = first.and_then(|_| pop());
         let every = |at: usize| 1.0 / subset.weight(at) as f64;
-        let picked = match (first, second) {
-            (Some(first), Some(second)) if prefers(second.at, first.at) => {
+        let Turn { due, at } = match (turns.pop()?, turns.pop()) {
+            (first, Some(second)) if prefers(second.at, first.at) => {
                 let behind = second.due - MOST_BEHIND * every(first.at);
                 turns.push(Turn { due: first.due.max(behind), ..first });
-                Some(second)
+                second
             }
             (first, second) => {
                 turns.extend(second);
                 first
             }
         };
-        turns.extend(skipped);
-        let Turn { due, at } = picked?;
         turns.push(Turn { due: due + every(at), at });
         Some(at)
     }
