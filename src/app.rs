@@ -5,6 +5,7 @@ mod reload;
 
 use std::{future::Future, io, num::NonZero, rc::Rc, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -78,6 +79,7 @@ async fn control(
     stop: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let Program { loaded, reload, log } = program;
+    raise_file_limit();
     let settings = Arc::new(loaded.settings);
     let live = Arc::new(Live::new(Arc::clone(&settings)));
     let metrics = Metrics::new();
@@ -183,6 +185,16 @@ async fn drained(workers: &[Worker]) {
     const LOOK: Duration = Duration::from_millis(5);
     while !workers.iter().all(Worker::has_ended) {
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Every connection is a file. Shells and service managers grant a process few of them at first, for
+/// the sake of programs that cannot cope with many, and let it have more.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

@@ -11,12 +11,13 @@ use std::{
 use bytes::Bytes;
 use h2::{client, server};
 use http::Response;
-use tokio::time::sleep;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::{net::TcpStream, time::sleep};
 
 use crate::backend::{Backend, Incoming, send_all, trailers};
 use crate::client::{Answer, Client, grpc, grpc_with, message};
-use crate::program::Pillion;
-use crate::wait::soon;
+use crate::program::{Pillion, Program};
+use crate::wait::{soon, until};
 
 const MIB: usize = 1 << 20;
 /// How much a stream of any length may add to the memory of the process.
@@ -248,13 +249,13 @@ async fn three_hundred_calls_are_open_at_once_on_one_connection() {
 
 #[tokio::test]
 async fn two_thousand_connections_are_served_at_once() {
-    // Ours and those of the proxy are more files than a shell usually allows a process.
-    let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    files.current = files.maximum;
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
+    raise_our_file_limit();
     let backend = Backend::echo().await;
     let config = "[defaults]\nconnection = \"pooled\"";
-    let pillion = Pillion::start(config, [backend.as_endpoint("echo")]).await;
+    let program = Program::new(config).endpoints([backend.as_endpoint("echo")]);
+    // As a shell would start it. It may have more files, and takes them.
+    let shell = ["sh", "-c", "ulimit -S -n 256 && exec \"$0\" \"$@\""];
+    let pillion = program.by(&shell).start().await;
     let mut clients = Vec::new();
     for _ in 0..2_000 {
         clients.push(Client::connect(pillion.address()).await);
@@ -266,4 +267,35 @@ async fn two_thousand_connections_are_served_at_once() {
     assert_eq!(open(&pillion.metrics().await), 2_000.0);
     drop(clients);
     pillion.until_metrics("all are closed", |metrics| open(metrics) == 0.0).await;
+}
+
+fn raise_our_file_limit() {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+}
+
+#[tokio::test]
+async fn a_program_that_has_run_out_of_files_goes_on_and_recovers() {
+    let backend = Backend::echo().await;
+    let program = Program::new("").endpoints([backend.as_endpoint("echo")]);
+    let shell = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
+    let pillion = program.by(&shell).start().await;
+    let first = Client::connect(pillion.address()).await;
+    assert!(first.call("echo").await.is_ok());
+    // Those that find no file wait to be accepted, and take the last ones from calls.
+    let mut waiting = Vec::new();
+    for _ in 0..100 {
+        waiting.push(TcpStream::connect(pillion.address()).await.unwrap());
+    }
+    until("a call finds no file", async || {
+        let answer = first.call("echo").await;
+        assert!(matches!(answer.grpc_status(), Some(0 | 14)), "{answer:?}");
+        !answer.is_ok()
+    })
+    .await;
+    drop(waiting);
+    until("calls succeed again", async || first.call("echo").await.is_ok()).await;
+    let another = Client::connect(pillion.address()).await;
+    assert!(soon("an answer", another.call("echo")).await.is_ok());
 }
