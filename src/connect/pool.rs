@@ -325,3 +325,49 @@ async fn sweep(pool: Weak<Pool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, task::LocalSet, time};
+
+    use super::*;
+    use crate::{metrics::Metrics, model::Record};
+
+    #[tokio::test]
+    async fn a_connection_that_has_been_idle_for_five_minutes_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let endpoint = Arc::new(Endpoint {
+            record: Record::new(address, "test"),
+            source: "main".into(),
+            key: "".into(),
+            load: Arc::default(),
+        });
+        let pool = Rc::new(Pool::default());
+        let metrics = Rc::new(Metrics::new().service("orders"));
+        let tasks = LocalSet::new();
+        let until_closed = tasks.spawn_local(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(tcp).await.unwrap();
+            while connection.accept().await.is_some() {}
+        });
+        let limit = Duration::from_secs(20);
+        let used = async {
+            let waiting = Rc::clone(&pool).wait(&endpoint, Ready::Settings, limit, &metrics);
+            drop(waiting.await.unwrap());
+            time::pause();
+            time::advance(IDLE - 2 * SWEEP).await;
+            time::resume();
+            // Real time, in which a connection that was closed too early would be seen to be.
+            sleep(Duration::from_millis(100)).await;
+            assert!(!until_closed.is_finished());
+            assert!(pool.take(&endpoint).is_some(), "it is there for the next call");
+            time::pause();
+            time::advance(IDLE + SWEEP).await;
+            time::resume();
+            timeout(limit, until_closed).await.unwrap().unwrap();
+            assert!(pool.take(&endpoint).is_none());
+        };
+        tasks.run_until(used).await;
+    }
+}
