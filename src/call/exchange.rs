@@ -76,7 +76,14 @@ impl Exchange {
                 let answer = Answer::Awaited(response);
                 Ok(Self { answer, send, call, uploading: !ends, upstream })
             }
-            Err(error) => Err(unprocessed(call, AttemptOutcome::ConnectFailed, &error)),
+            Err(error) => {
+                let outcome = if error.is_go_away() {
+                    AttemptOutcome::Refused
+                } else {
+                    AttemptOutcome::ConnectFailed
+                };
+                Err(unprocessed(call, outcome, &error))
+            }
         }
     }
 

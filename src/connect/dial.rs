@@ -76,8 +76,8 @@ pub enum DialError {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// It closed the connection before it sent its SETTINGS.
-    #[error("{address}: closed the connection before it sent HTTP/2 SETTINGS")]
+    /// It closed the connection in good order, with GOAWAY or before it sent its SETTINGS.
+    #[error("{address}: closed the connection before a call was sent")]
     Closed {
         /// Which endpoint.
         address: String,
@@ -103,6 +103,7 @@ impl DialError {
     pub const fn outcome(&self) -> AttemptOutcome {
         match self {
             Self::Timeout { .. } => AttemptOutcome::ConnectTimeout,
+            Self::Closed { .. } => AttemptOutcome::Refused,
             _ => AttemptOutcome::ConnectFailed,
         }
     }

@@ -39,20 +39,16 @@ pub(super) fn refuse(respond: &mut SendResponse<Bytes>, meta: &CallMeta, error: 
     }
 }
 
-/// Ends an answer that has begun: trailers for gRPC, else a reset. Never a clean end.
-pub(super) fn break_off(
-    down: &mut SendStream<Bytes>,
-    meta: &CallMeta,
-    error: &CallError,
-    code: Code,
-) {
+/// Ends an answer that has begun: trailers for gRPC, else a reset. Never a clean end, which many
+/// clients take NO_ERROR and CANCEL for.
+pub(super) fn break_off(down: &mut SendStream<Bytes>, meta: &CallMeta, error: &CallError) {
     if meta.kind != Kind::Grpc {
-        return down.send_reset(code);
+        return down.send_reset(Code::INTERNAL_ERROR);
     }
     let mut trailers = HeaderMap::with_capacity(3);
     status(&mut trailers, error);
     if down.send_trailers(trailers).is_err() {
-        down.send_reset(code);
+        down.send_reset(Code::INTERNAL_ERROR);
     }
 }
 

@@ -82,12 +82,12 @@ async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) 
         }
         Err(End::Broken(Broken::Lost(error))) => {
             meta.finish(Outcome::Failed(error.reason));
-            answer::break_off(&mut down, meta, &error, Code::INTERNAL_ERROR);
+            answer::break_off(&mut down, meta, &error);
         }
         Err(End::Late) => {
             let error = exceeded(meta);
             meta.finish(Outcome::Failed(error.reason));
-            answer::break_off(&mut down, meta, &error, Code::CANCEL);
+            answer::break_off(&mut down, meta, &error);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::Connected;
@@ -63,13 +62,9 @@ where
         if let Some(upstream) = ready {
             return Connecting::There { going: self.inner.call(Connected { call, upstream }) };
         }
-        let limit = match call.meta.deadline.get() {
-            Some(deadline) => target
-                .policy
-                .connect_timeout
-                .min(deadline.saturating_duration_since(Instant::now())),
-            None => target.policy.connect_timeout,
-        };
+        // Not less for a call whose deadline is near: `deadline` ends that by itself, and others may
+        // be waiting for the same connection.
+        let limit = target.policy.connect_timeout;
         let dialing = self.connector.dial(&endpoint, &target.policy, limit, metrics);
         Connecting::Dialing { dialing, call: Some(call), inner: self.inner.clone() }
     }

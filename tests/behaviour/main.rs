@@ -22,7 +22,14 @@ mod tonic_peer;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod balancing;
+mod connections;
+mod deadlines;
+mod errors;
 mod frames;
+mod goaway;
+mod headers;
 mod interop;
+mod retries;
 mod streams;
 mod volume;

@@ -48,6 +48,8 @@ pub(crate) struct Counts {
     pub(crate) calls: usize,
     /// Calls that the caller gave up.
     pub(crate) cancelled: usize,
+    /// Most calls that came on one connection.
+    pub(crate) most_on_one: usize,
 }
 
 /// A call that has reached it.
@@ -169,13 +171,18 @@ where
         let Ok(mut connection) = builder.handshake(tcp).await else { return };
         told.mark_unchanged();
         let mut calls = tokio::task::JoinSet::new();
+        let mut count = 0;
         loop {
             tokio::select! {
                 accepted = connection.accept() => match accepted {
                     Some(Ok((request, respond))) => {
                         let (head, body) = request.into_parts();
                         self.seen.heads.lock().unwrap().push(head.clone());
-                        self.seen.counts.send_modify(|counts| counts.calls += 1);
+                        count += 1;
+                        self.seen.counts.send_modify(|counts| {
+                            counts.calls += 1;
+                            counts.most_on_one = counts.most_on_one.max(count);
+                        });
                         let (address, seen) = (self.address, Arc::clone(&self.seen));
                         calls.spawn((self.answer)(Incoming { head, body, respond, address, seen }));
                     }
