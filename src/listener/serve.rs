@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
+use h2::{RecvStream, SendStream, server::SendResponse};
 use http::{Request, Response};
 use tokio::time::Sleep;
 use tower::Service;
