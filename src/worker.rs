@@ -142,6 +142,8 @@ async fn run(
             }
         }
     }
+    // Told "no more" before it saw the phase change, a busy worker has not begun to drain yet.
+    drain.begin();
     drop(open);
     // Ends when the last connection has dropped its end, or at once when told to stop.
     tokio::select! {

@@ -8,7 +8,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     task::spawn_local,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tower::Service;
 
@@ -74,10 +74,17 @@ where
         .max_header_list_size(MAX_HEADER_LIST)
         .data_frame_budget(DATA_FRAME_BUDGET)
         .handshake::<_, Bytes>(io);
-    let mut connection = match timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%error, "connection without an HTTP/2 preface"),
-        Err(_) => return tracing::debug!("connection without a preface for {HANDSHAKE:?}"),
+    let late = async {
+        // Whoever has nothing to say yet must not hold a process that stops.
+        let _ = timeout(HANDSHAKE - LINGER, drain.begun()).await;
+        sleep(LINGER).await;
+    };
+    let mut connection = tokio::select! {
+        handshake = handshake => match handshake {
+            Ok(connection) => connection,
+            Err(error) => return tracing::debug!(%error, "connection without an HTTP/2 preface"),
+        },
+        () = late => return tracing::debug!("connection without a preface in time"),
     };
     let begun = drain.begun();
     tokio::pin!(begun);

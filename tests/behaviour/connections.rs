@@ -189,7 +189,7 @@ async fn a_caller_that_does_not_read_holds_up_no_other_on_a_shared_connection() 
     })
     .await;
     let pillion = proxy_to(&backend, "pooled").await;
-    // Accepted by the same worker, which has the fewest connections again after every second.
+    // Two workers: every second connection is served by that of the first.
     let mut clients = Vec::new();
     for _ in 0..4 {
         clients.push(Client::connect(pillion.address()).await);

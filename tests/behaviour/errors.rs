@@ -85,19 +85,18 @@ async fn every_reason_has_its_status_and_a_text_that_names_the_service() {
     let pillion = Pillion::start(config, endpoints).await;
     let client = Client::connect(pillion.address()).await;
     let large = "x".repeat(70_000);
-    let cases: [(&str, &str, &[(&str, &str)], u8, u16); 9] = [
-        ("bad_authority", "slow:v1", &[], 3, 400),
-        ("bad_filter", "slow", &[("pillion-filter", "version in (")], 3, 400),
-        ("no_endpoints", "nowhere", &[], 14, 503),
-        ("no_match", "slow", &[("pillion-filter", "version=v9")], 14, 503),
-        ("connect_failed", "gone", &[], 14, 503),
-        ("upstream_reset", "resets", &[], 14, 502),
-        ("upstream_protocol", "old", &[], 13, 502),
-        ("deadline_exceeded", "slow", &[], 4, 504),
-        ("overloaded", "slow", &[("large", &large)], 8, 429),
-    ];
-    for (reason, authority, headers, status, http_status) in cases {
-        let answers = both(&client, authority, headers).await;
+    for (reason, authority, header, status, http_status) in [
+        ("bad_authority", "slow:v1", None, 3, 400),
+        ("bad_filter", "slow", Some(("pillion-filter", "version in (")), 3, 400),
+        ("no_endpoints", "nowhere", None, 14, 503),
+        ("no_match", "slow", Some(("pillion-filter", "version=v9")), 14, 503),
+        ("connect_failed", "gone", None, 14, 503),
+        ("upstream_reset", "resets", None, 14, 502),
+        ("upstream_protocol", "old", None, 13, 502),
+        ("deadline_exceeded", "slow", None, 4, 504),
+        ("overloaded", "slow", Some(("large", &*large)), 8, 429),
+    ] {
+        let answers = both(&client, authority, header.as_slice()).await;
         if !matches!(reason, "bad_authority" | "bad_filter" | "overloaded") {
             assert_names(&answers, authority);
         }

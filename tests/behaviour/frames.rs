@@ -206,7 +206,7 @@ async fn a_frame_that_breaks_the_connection_ends_it_with_a_code() {
     ];
     for frame in broken {
         let mut wire = Wire::connect(pillion.address()).await;
-        wire.send(&[frame.clone()]).await;
+        wire.send(std::slice::from_ref(&frame)).await;
         let told = wire.until(&[GOAWAY]).await.unwrap();
         assert_ne!(told.code(), 0, "{frame:?}");
     }

@@ -9,8 +9,13 @@ mod admin;
 mod backend;
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/etcd.rs"]
+#[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
+mod etcd;
 #[path = "../support/metrics.rs"]
 mod metrics;
+#[path = "../support/namespaces.rs"]
+mod namespaces;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/python.rs"]
@@ -22,6 +27,7 @@ mod tonic_peer;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod admin_pages;
 mod balancing;
 mod connections;
 mod deadlines;
@@ -30,6 +36,11 @@ mod frames;
 mod goaway;
 mod headers;
 mod interop;
+mod ports;
+mod registry;
+mod reload;
 mod retries;
+mod scrape;
+mod stopping;
 mod streams;
 mod volume;

@@ -1,11 +1,9 @@
 //! Asks the admin address, as curl would.
 
-use std::net::SocketAddr;
-
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
 };
 
 /// An answer.
@@ -16,16 +14,23 @@ pub(crate) struct Page {
     pub(crate) text: String,
 }
 
-/// Asks once, on a connection of its own.
-pub(crate) async fn ask(admin: SocketAddr, method: &str, path: &str) -> Page {
-    let mut stream = TcpStream::connect(admin).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+/// Asks once, on a connection of its own; `admin` is `IP:port` or `unix:/path`.
+pub(crate) async fn ask(admin: &str, method: &str, path: &str) -> Page {
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    let answer = match admin.strip_prefix("unix:") {
+        Some(path) => exchange(UnixStream::connect(path).await.unwrap(), &request).await,
+        None => exchange(TcpStream::connect(admin).await.unwrap(), &request).await,
+    };
     let (head, text) = answer.split_once("\r\n\r\n").expect(&answer);
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect(head);
     Page { status, head: head.to_lowercase(), text: text.to_owned() }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 impl Page {

@@ -34,7 +34,7 @@ pub(crate) struct Backend {
 #[derive(Debug, Default)]
 struct Seen {
     counts: watch::Sender<Counts>,
-    heads: Mutex<Vec<request::Parts>>,
+    last_head: Mutex<Option<request::Parts>>,
 }
 
 /// How much has reached it.
@@ -127,12 +127,7 @@ impl Backend {
 
     /// Head of the newest call.
     pub(crate) fn last_head(&self) -> request::Parts {
-        self.seen.heads.lock().unwrap().last().expect("a call has come").clone()
-    }
-
-    /// Heads of all calls.
-    pub(crate) fn heads(&self) -> Vec<request::Parts> {
-        self.seen.heads.lock().unwrap().clone()
+        self.seen.last_head.lock().unwrap().clone().expect("a call has come")
     }
 
     /// Tells GOAWAY on every connection that is open, and ends it after its last call.
@@ -177,7 +172,7 @@ where
                 accepted = connection.accept() => match accepted {
                     Some(Ok((request, respond))) => {
                         let (head, body) = request.into_parts();
-                        self.seen.heads.lock().unwrap().push(head.clone());
+                        *self.seen.last_head.lock().unwrap() = Some(head.clone());
                         count += 1;
                         self.seen.counts.send_modify(|counts| {
                             counts.calls += 1;
@@ -238,7 +233,7 @@ impl Incoming {
     pub(crate) async fn echo(mut self) {
         let waiting = self.counts_as_cancelled();
         let Ok(body) = self.read().await else { return };
-        waiting.is_over();
+        waiting.end();
         let mut stream = self.begin();
         let _ = stream.send_data(body, false);
         let _ = stream.send_trailers(trailers(0));
@@ -270,7 +265,7 @@ impl Incoming {
 struct Waiting(Option<Arc<Seen>>);
 
 impl Waiting {
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.0.take();
     }
 }

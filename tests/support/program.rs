@@ -27,7 +27,7 @@ pub(crate) struct Pillion {
     folder: TempDir,
     log: Arc<Mutex<String>>,
     listeners: Vec<String>,
-    admin: SocketAddr,
+    admin: String,
 }
 
 /// What to start.
@@ -36,6 +36,7 @@ pub(crate) struct Program {
     config: String,
     endpoints: Option<String>,
     listeners: Vec<String>,
+    admin: Option<String>,
     before: Vec<String>,
 }
 
@@ -55,6 +56,12 @@ impl Program {
     /// Listens there instead of on a free port of the loopback address.
     pub(crate) fn listen(mut self, address: &str) -> Self {
         self.listeners.push(address.to_owned());
+        self
+    }
+
+    /// Is operated there instead of on a free port of the loopback address.
+    pub(crate) fn admin(mut self, address: &str) -> Self {
+        self.admin = Some(address.to_owned());
         self
     }
 
@@ -85,7 +92,7 @@ impl Program {
         self.before.push(env!("CARGO_BIN_EXE_pillion").to_owned());
         let mut command = Command::new(&self.before[0]);
         command.args(&self.before[1..]).arg("run").arg("-c").arg(folder.path().join(CONFIG));
-        command.args(["--admin", "127.0.0.1:0", "--workers", "2"]);
+        command.args(["--admin", self.admin.as_deref().unwrap_or("127.0.0.1:0"), "--workers", "2"]);
         // PILLION_TEST_LOG=debug, say, shows more of a test that fails.
         let level = std::env::var("PILLION_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
         command.args(["--log", &level]);
@@ -118,13 +125,18 @@ impl Pillion {
     }
 
     /// Where operators connect.
-    pub(crate) const fn admin(&self) -> SocketAddr {
-        self.admin
+    pub(crate) fn admin(&self) -> &str {
+        &self.admin
     }
 
     /// A page of the admin address.
     pub(crate) async fn get(&self, path: &str) -> Page {
-        admin::ask(self.admin, "GET", path).await
+        admin::ask(&self.admin, "GET", path).await
+    }
+
+    /// The same with another method.
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> Page {
+        admin::ask(&self.admin, method, path).await
     }
 
     /// What it counts now.
@@ -243,7 +255,7 @@ fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>) -> oneshot::Receiver<Str
 }
 
 /// From `... serving listeners=["127.0.0.1:4140"] admin=127.0.0.1:4191`.
-fn addresses(line: &str) -> Option<(Vec<String>, SocketAddr)> {
+fn addresses(line: &str) -> Option<(Vec<String>, String)> {
     let (listeners, admin) = line.split_once("listeners=")?.1.split_once(" admin=")?;
-    Some((serde_json::from_str(listeners).ok()?, admin.trim().parse().ok()?))
+    Some((serde_json::from_str(listeners).ok()?, admin.trim().to_owned()))
 }

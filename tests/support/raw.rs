@@ -137,16 +137,14 @@ impl Wire {
 
     /// The next frame; none at the end of the connection. SETTINGS and PING are answered.
     pub(crate) async fn receive(&mut self) -> Option<Frame> {
-        loop {
-            let frame = soon("a frame", self.read()).await.ok()?;
-            if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
-                let payload = if frame.kind == PING { &*frame.payload } else { &[] };
-                let ack = Frame::new(frame.kind, ACK, 0, payload);
-                // The other side may have closed meanwhile, which the next read tells.
-                let _ = self.0.write_all(&ack.bytes()).await;
-            }
-            return Some(frame);
+        let frame = soon("a frame", self.read()).await.ok()?;
+        if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
+            let payload = if frame.kind == PING { &*frame.payload } else { &[] };
+            let ack = Frame::new(frame.kind, ACK, 0, payload);
+            // The other side may have closed meanwhile, which the next read tells.
+            let _ = self.0.write_all(&ack.bytes()).await;
         }
+        Some(frame)
     }
 
     /// The next frame of one of these kinds.
