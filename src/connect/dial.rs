@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -76,9 +76,15 @@ pub enum DialError {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// It closed the connection in good order, with GOAWAY or before it sent its SETTINGS.
-    #[error("{address}: closed the connection before a call was sent")]
+    /// It closed the connection before it sent its SETTINGS.
+    #[error("{address}: closed the connection before it sent HTTP/2 SETTINGS")]
     Closed {
+        /// Which endpoint.
+        address: String,
+    },
+    /// It said GOAWAY: it is about to stop, or has had enough of this connection.
+    #[error("{address}: said GOAWAY before a call was sent")]
+    GoAway {
         /// Which endpoint.
         address: String,
     },
@@ -103,7 +109,7 @@ impl DialError {
     pub const fn outcome(&self) -> AttemptOutcome {
         match self {
             Self::Timeout { .. } => AttemptOutcome::ConnectTimeout,
-            Self::Closed { .. } => AttemptOutcome::Refused,
+            Self::GoAway { .. } => AttemptOutcome::Refused,
             _ => AttemptOutcome::ConnectFailed,
         }
     }
@@ -135,12 +141,13 @@ pub(super) async fn dial(
         // Held until the call follows: the preface, then the acknowledgement of SETTINGS.
         let hold = Hold::default();
         hold.set(true);
-        let (send, mut wire) = handshake(Gather::new(tcp, hold.clone()), ready)
+        let (mut send, mut wire) = handshake(Gather::new(tcp, hold.clone()), ready)
             .await
             .map_err(|error| failed(&error, address()))?;
         if ready == Ready::Settings {
             settings(&mut wire).await.map_err(|error| match error {
                 Some(error) => failed(&error, address()),
+                None if said_goaway(&mut send) => DialError::GoAway { address: address() },
                 None => DialError::Closed { address: address() },
             })?;
         }
@@ -221,6 +228,12 @@ async fn settings(wire: &mut Wire) -> Result<(), Option<h2::Error>> {
         Poll::Pending => Poll::Pending,
     })
     .await
+}
+
+/// Whether a connection that closed in good order was closed by GOAWAY.
+fn said_goaway(send: &mut SendRequest<Bytes>) -> bool {
+    let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
+    matches!(ready, Poll::Ready(Err(error)) if error.is_go_away())
 }
 
 fn failed(error: &h2::Error, address: String) -> DialError {

@@ -16,7 +16,7 @@ pub enum AttemptOutcome {
     ConnectFailed,
     /// It was not connected in time.
     ConnectTimeout,
-    /// It said that it did not work on the call (`REFUSED_STREAM`, `GOAWAY`, a close before it).
+    /// It said that it did not work on the call (`REFUSED_STREAM`, `GOAWAY`).
     Refused,
     /// It broke off.
     Reset,
