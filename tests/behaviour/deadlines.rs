@@ -137,10 +137,11 @@ async fn a_deadline_that_passes_while_an_endpoint_is_connected_is_a_deadline() {
 
 #[tokio::test]
 async fn a_timeout_of_zero_is_over_and_one_that_is_none_does_no_harm() {
-    let backend = Backend::echo().await;
-    let pillion = Pillion::start("", [backend.as_endpoint("echo")]).await;
+    let (backend, never) = (Backend::echo().await, Backend::start(Incoming::never).await);
+    let endpoints = [backend.as_endpoint("echo"), never.as_endpoint("never")];
+    let pillion = Pillion::start("", endpoints).await;
     let client = Client::connect(pillion.address()).await;
-    let answer = client.send(grpc_with("echo", &[("grpc-timeout", "0n")]), b"x").await.unwrap();
+    let answer = client.send(grpc_with("never", &[("grpc-timeout", "0n")]), b"x").await.unwrap();
     assert_eq!(answer.grpc_status(), Some(4));
     for none in ["", "S", "1", "123456789m", "-1S", "1.5S", "1s", "99999999999999999999H", "é"] {
         let head = grpc_with("echo", &[("grpc-timeout", none)]);

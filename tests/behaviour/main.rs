@@ -27,8 +27,11 @@ mod tonic_peer;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod access_log;
 mod admin_pages;
 mod balancing;
+mod churn;
+mod commands;
 mod connections;
 mod deadlines;
 mod errors;

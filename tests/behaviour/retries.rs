@@ -4,12 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use h2::Reason as Code;
 use socket2::{Domain, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend::{Backend, Incoming};
 use crate::client::{Client, get, grpc, message};
 use crate::program::{Pillion, endpoint};
-use crate::raw::{DATA, HEADERS, serve, serve_tcp};
+use crate::raw::{DATA, Frame, HEADERS, serve, serve_tcp};
 use crate::wait::soon;
 
 /// `first` is always asked first, `then` where that fails.
@@ -94,6 +94,28 @@ async fn an_endpoint_that_speaks_http1_is_passed_over() {
 async fn an_endpoint_that_resets_connections_at_once_is_passed_over() {
     let resetting = serve_tcp(|tcp| async move { tcp.set_zero_linger().unwrap() }).await;
     assert_tried_again(resetting, "", "connect_failed").await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_closes_connections_at_once_is_passed_over() {
+    let closing = serve_tcp(|mut tcp| async move {
+        // In good order, after what the proxy has sent.
+        let _ = tcp.read(&mut [0; 1000]).await;
+        let _ = tcp.shutdown().await;
+        while tcp.read(&mut [0; 1000]).await.is_ok_and(|count| count > 0) {}
+    })
+    .await;
+    assert_tried_again(closing, "", "connect_failed").await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_says_goaway_at_once_is_passed_over() {
+    let leaving = serve(|mut wire| async move {
+        wire.send(&[Frame::go_away(0, 0)]).await;
+        while wire.receive().await.is_some() {}
+    })
+    .await;
+    assert_tried_again(leaving, "", "refused").await;
 }
 
 #[tokio::test]

@@ -212,11 +212,15 @@ impl Drop for Open {
 impl Incoming {
     /// Sends the head of a gRPC answer, which says who answers.
     pub(crate) fn begin(&mut self) -> SendStream<Bytes> {
+        self.try_begin().unwrap()
+    }
+
+    fn try_begin(&mut self) -> Result<SendStream<Bytes>, h2::Error> {
         let mut head = Response::new(());
         let headers = head.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("backend", self.address.to_string().parse().unwrap());
-        self.respond.send_response(head, false).unwrap()
+        self.respond.send_response(head, false)
     }
 
     /// Sends a head of the test's.
@@ -234,7 +238,8 @@ impl Incoming {
         let waiting = self.counts_as_cancelled();
         let Ok(body) = self.read().await else { return };
         waiting.end();
-        let mut stream = self.begin();
+        // The caller may have given up meanwhile.
+        let Ok(mut stream) = self.try_begin() else { return };
         let _ = stream.send_data(body, false);
         let _ = stream.send_trailers(trailers(0));
     }

@@ -4,10 +4,10 @@
 //! value; what it logged is printed if the test fails.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
@@ -26,6 +26,7 @@ pub(crate) struct Pillion {
     child: Child,
     folder: TempDir,
     log: Arc<Mutex<String>>,
+    output: Arc<Mutex<String>>,
     listeners: Vec<String>,
     admin: String,
 }
@@ -100,16 +101,17 @@ impl Program {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PILLION_")) {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let log = Arc::default();
-        let serving = follow(child.stderr.take().unwrap(), Arc::clone(&log));
+        let (log, output) = (Arc::default(), Arc::default());
+        let serving = follow(child.stderr.take().unwrap(), &log);
+        drop(follow(child.stdout.take().unwrap(), &output));
         let Ok(Ok(line)) = tokio::time::timeout(SOON, serving).await else {
             let _ = child.kill();
             panic!("pillion does not start:\n{}", log.lock().unwrap());
         };
         let (listeners, admin) = addresses(&line).expect(&line);
-        Pillion { child, folder, log, listeners, admin }
+        Pillion { child, folder, log, output, listeners, admin }
     }
 }
 
@@ -180,6 +182,11 @@ impl Pillion {
         self.log.lock().unwrap().clone()
     }
 
+    /// What it has printed.
+    pub(crate) fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -204,6 +211,11 @@ impl Pillion {
     /// Whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// How many files it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
     /// Memory in use now, and the most since its start, in bytes.
@@ -235,12 +247,15 @@ pub(crate) fn endpoint(service: &str, address: SocketAddr, keys: &str) -> String
 const CONFIG: &str = "pillion.toml";
 const ENDPOINTS: &str = "services.toml";
 
-/// Collects what is logged; tells of the line that says where the program listens.
-fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>) -> oneshot::Receiver<String> {
+/// Collects lines; tells of the one that says where the program listens.
+fn follow(
+    lines: impl Read + Send + 'static,
+    into: &Arc<Mutex<String>>,
+) -> oneshot::Receiver<String> {
     let (tell, serving) = oneshot::channel();
-    let mut tell = Some(tell);
+    let (mut tell, log) = (Some(tell), Arc::clone(into));
     thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        for line in BufReader::new(lines).lines().map_while(Result::ok) {
             if line.contains(" serving ")
                 && let Some(tell) = tell.take()
             {
