@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, stream};
-
 use crate::backend::Backend;
 use crate::client::{Client, grpc, message};
 use crate::etcd::Etcd;
@@ -41,11 +39,11 @@ async fn three_python_servers_share_calls_by_weight_and_one_that_dies_costs_none
     let pillion = proxy_of(&etcd).await;
     let client = Client::connect(pillion.address()).await;
     let mut shares = HashMap::new();
-    let mut answers = stream::iter(0..6_000).map(|_| call(&client)).buffer_unordered(8);
-    while let Some(server) = answers.next().await {
-        *shares.entry(server).or_insert(0.0) += 1.0;
+    // One at a time: on a busy machine one of the servers may be slow, and then calls rightly shift.
+    for _ in 0..1_200 {
+        *shares.entry(call(&client).await).or_insert(0.0) += 1.0;
     }
-    for (server, expected) in [("one", 1_000.0), ("two", 2_000.0), ("three", 3_000.0)] {
+    for (server, expected) in [("one", 200.0), ("two", 400.0), ("three", 600.0)] {
         assert!((shares[server] / expected - 1.0_f64).abs() < 0.05, "{shares:?}");
     }
     let retries = async || pillion.metrics().await.sum("retries_total", &[("service", "orders")]);
