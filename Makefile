@@ -1,10 +1,10 @@
 # What one does with a clone. Each target does all that it needs.
-.PHONY: help demo setup test lint bench docs image
+.PHONY: help demo setup test test-long lint bench docs image
 # Debian keeps servers such as nginx where only root looks for them.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: ## pillion, three servers and a client in this terminal
 	cargo run --release -- demo
@@ -20,6 +20,10 @@ test: ## all tests
 	else \
 		set -x; cargo test; \
 	fi
+
+test-long: ## the tests that take minutes, on an optimised build
+	tools/setup
+	cargo test --profile quick --test behaviour -- --ignored --test-threads 1
 
 lint: export RUSTDOCFLAGS = -D warnings
 lint: ## formatting, clippy, documentation, licences and advisories
