@@ -1,14 +1,15 @@
 //! Reaches etcd: one member at a time, with the time limits that the client does not set by itself.
 //!
 //! [`Members`] hands out a connection to one member after the other, because the client does not fail
-//! over on its own. A [`Member`] lists a prefix page by page, opens a watch stream and says where its
-//! store stands. Any error here means "ask another member, or later"; whoever calls decides when.
+//! over on its own. A [`Member`] lists a prefix page by page, opens a watch stream, says where its
+//! store stands, keeps leases and writes keys. Any error here means "ask another member, or later"; whoever calls decides when.
 //! Passwords and keys are read from their files at each connection, and never logged.
 
 mod connect;
 mod error;
 mod list;
 mod watch;
+mod write;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use connect::Members;
 pub use error::EtcdError;
 pub use list::{Kv, List, ListLimits};
 pub use watch::{Watch, WatchRequest};
+pub use write::{Expect, Lease, LeaseId};
 
 /// Limit for TCP and TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -42,6 +42,46 @@ pub trait Format: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`RejectReason`] when the value, or one of several instances in it, cannot be used.
     fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason>;
+
+    /// What the framework itself would write for `record`, byte for byte. `prefix` is that of the
+    /// service, ending in `/`.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when the format is only read, or cannot say this.
+    fn encode(
+        &self,
+        _prefix: &str,
+        _service: &ServiceName,
+        _record: &Record,
+        _lease: i64,
+    ) -> Result<Written, EncodeError> {
+        Err(EncodeError::ReadOnly(self.name()))
+    }
+}
+
+/// A key and its value, ready to be put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The whole key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+/// Why a record cannot be written in a format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The format is read, never written.
+    #[error("format {0} is only read")]
+    ReadOnly(&'static str),
+    /// The format has no way to say this, or its readers would break over it.
+    #[error("format {format} cannot hold {what}")]
+    Cannot {
+        /// Name of the format.
+        format: &'static str,
+        /// What it cannot hold, such as `an IPv6 address`.
+        what: String,
+    },
 }
 
 /// A key as a format sees it.
@@ -165,6 +205,28 @@ impl Layout {
         let value = std::str::from_utf8(value).map_err(|_| RejectReason::ValueNotText)?;
         let instance = full.rsplit('/').next().unwrap_or(full);
         self.format.decode(&RecordKey { full, service, instance }, value.trim_end())
+    }
+}
+
+impl Layout {
+    /// What to put for `record`, an instance of `service` that lives under `lease`. The key depends on
+    /// the service, [`Record::id`], [`Record::address`], [`Record::version`] or the lease, as the
+    /// format has it; [`Record::format`] is not looked at.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when this format cannot be written, or cannot say this.
+    pub fn encode(
+        &self,
+        service: &ServiceName,
+        record: &Record,
+        lease: i64,
+    ) -> Result<Written, EncodeError> {
+        let cannot = || EncodeError::Cannot {
+            format: self.format.name(),
+            what: format!("a service named {service}"),
+        };
+        let prefix = self.prefix(service).ok_or_else(cannot)?;
+        self.format.encode(&prefix, service, record, lease)
     }
 }
 

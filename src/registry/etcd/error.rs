@@ -5,6 +5,7 @@ use std::{error::Error as _, path::PathBuf, sync::Arc};
 use etcd_client::Error;
 
 /// gRPC codes that etcd answers with and that matter here.
+const NOT_FOUND: i32 = 5;
 const PERMISSION_DENIED: i32 = 7;
 const OUT_OF_RANGE: i32 = 11;
 
@@ -58,6 +59,11 @@ impl EtcdError {
     /// Whether this user may not read these keys: no other member will say otherwise.
     pub const fn is_permission(&self) -> bool {
         matches!(self, Self::Call { code: Some(PERMISSION_DENIED), .. })
+    }
+
+    /// Whether the lease has expired or was revoked: what it held is gone with it.
+    pub fn is_lease_gone(&self) -> bool {
+        matches!(self, Self::Call { code: Some(NOT_FOUND), message, .. } if message.contains("lease"))
     }
 
     /// Whether the revision asked for is gone.

@@ -21,6 +21,8 @@ pub struct Kv {
     pub created: i64,
     /// Revision of its last change.
     pub modified: i64,
+    /// Lease that it lives under; 0 for none.
+    pub lease: i64,
 }
 
 impl From<&KeyValue> for Kv {
@@ -30,6 +32,7 @@ impl From<&KeyValue> for Kv {
             value: kv.value().to_vec(),
             created: kv.create_revision(),
             modified: kv.mod_revision(),
+            lease: kv.lease(),
         }
     }
 }

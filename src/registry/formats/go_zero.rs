@@ -3,9 +3,9 @@
 //! Key `<service>/<lease id>`, or `<service>/<configured id>`. A process that lost its lease comes
 //! back under a new key while the old one still lives, so one address may have several keys.
 
-use crate::model::Record;
+use crate::model::{Record, ServiceName};
 
-use super::{Format, RecordKey, RejectReason};
+use super::{EncodeError, Format, RecordKey, RejectReason, Written};
 
 #[derive(Debug)]
 pub(super) struct GoZero;
@@ -21,6 +21,16 @@ impl Format for GoZero {
         }
         let record = Record::new(value.parse()?, self.name());
         Ok(vec![Record { id: key.instance.to_owned(), ..record }])
+    }
+
+    fn encode(
+        &self,
+        prefix: &str,
+        _service: &ServiceName,
+        record: &Record,
+        lease: i64,
+    ) -> Result<Written, EncodeError> {
+        Ok(Written { key: format!("{prefix}{lease}"), value: record.address.to_string() })
     }
 }
 
