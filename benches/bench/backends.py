@@ -17,14 +17,16 @@ PATH = "/bench.Echo/Call"
 
 
 @contextlib.contextmanager
-def running(response_bytes: int, core: int, scratch: Path) -> Iterator[list[int]]:
+def running(
+    response_bytes: int, core: int, scratch: Path, count: int = COUNT
+) -> Iterator[list[int]]:
     """Starts the backends; gives their ports."""
     page = scratch / "htdocs" / PATH.lstrip("/")
     page.parent.mkdir(parents=True)
     page.write_bytes(message(response_bytes))
     with contextlib.ExitStack() as servers:
         ports = []
-        for number in range(COUNT):
+        for number in range(count):
             port = network.free_port()
             command = ["nghttpd", "--no-tls", "--address=127.0.0.1"]
             command += ["--trailer=grpc-status: 0", f"--htdocs={scratch / 'htdocs'}", str(port)]

@@ -15,24 +15,13 @@ from pathlib import Path
 
 from bench import backends, kernel, load, network, proxies
 from bench.h2client import Connection
+from bench.metric import Metric
 from bench.process import START_LIMIT, Failed, Server
 from bench.proxies import Proxy
+from bench.registry import Registry
 
 MESSAGE = 133
 """Bytes of a gRPC message, both ways, its prefix of five included."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of a case: how it is called and printed."""
-
-    key: str
-    heading: str
-    digits: int = 0
-    spread: bool = False
-    """Print minimum and maximum of the rounds, too."""
-    ratio: bool = False
-    """Print pillion's as a multiple of the peer's, round by round."""
 
 
 @dataclass(frozen=True)
@@ -185,17 +174,26 @@ CASES = [
     Load("warm-8x32", "The same, connected ahead, 8 x 32", "warm", 8, 32),
     Idle("memory-idle", "Memory of an idle proxy"),
     Held("memory-1000", "Memory with 1,000 client connections", connections=1000),
+    Registry("registry-eager", "100,000 records, all of them read at the start", "eager"),
+    Registry("registry-lazy", "The same registry, a service read when it is called", "lazy"),
 ]
 
 
+def able(case: Load | Idle | Held | Registry, proxy: Proxy) -> bool:
+    """Whether a proxy can take part in a case."""
+    return case.able(proxy) if isinstance(case, Registry) else case.mode in proxy.modes
+
+
 def measure(
-    case: Load | Idle | Held,
+    case: Load | Idle | Held | Registry,
     proxy: Proxy,
     program: str,
     cores: tuple[int, int],
     seconds: float,
 ) -> dict[str, float]:
     """Figures of one proxy in one case, with everything started anew on the two cores."""
+    if isinstance(case, Registry):
+        return case.measure(proxy, program, cores, seconds)
     isolated = network.isolate()
     proxy_core, load_core = cores
     with tempfile.TemporaryDirectory(prefix="pillion-bench-") as folder:

@@ -107,7 +107,7 @@ def run_rounds(
     for round_ in range(1, options.rounds + 1):
         results.busy = max(results.busy, kernel.busy_share(1.0))
         for case in options.cases:
-            able = [p for p in PROXIES if p.name in programs and case.mode in p.modes]
+            able = [p for p in PROXIES if p.name in programs and cases.able(case, p)]
             for proxy in rotated(able, round_):
                 label = f"round {round_}/{options.rounds}  {case.name:12}  {proxy.name:8}"
                 try:

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.cases import Metric
+from bench.metric import Metric
 from bench.proxies import PILLION, PROXIES, ROOT
 
 BEGIN = "<!-- figures: written by `make bench`, do not edit -->"

@@ -5,7 +5,7 @@ import unittest
 from pathlib import Path
 
 from bench import report
-from bench.cases import Metric
+from bench.metric import Metric
 
 
 def rounds(*values):
