@@ -133,7 +133,7 @@ pub(super) mod tests {
             record.weight = *weight;
             record.version = format!("v{}", at % 2 + 1);
             let (source, key) = ("main".into(), record.address.as_str().into());
-            let endpoint = Endpoint { record, source, key, load: Arc::default() };
+            let endpoint = Endpoint { record: record.into(), source, key, load: Arc::default() };
             snapshot.endpoints.push(Arc::new(endpoint));
         }
         snapshot.endpoints.sort_by(|a, b| a.record.address.as_str().cmp(b.record.address.as_str()));

@@ -338,7 +338,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
         let endpoint = Arc::new(Endpoint {
-            record: Record::new(address, "test"),
+            record: Record::new(address, "test").into(),
             source: "main".into(),
             key: "".into(),
             load: Arc::default(),

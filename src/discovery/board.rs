@@ -355,7 +355,7 @@ impl Merged {
                 continue;
             }
             let endpoint = Arc::new(Endpoint {
-                record: record.clone(),
+                record: Arc::clone(record),
                 source: Arc::clone(source),
                 key: Arc::clone(key),
                 load: old.map_or_else(Arc::<Load>::default, |old| Arc::clone(&old.load)),

@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+
 use crate::model::{Address, Record, Rejected};
 use crate::registry::formats::RejectReason;
 
@@ -75,7 +77,7 @@ pub(super) struct Touched {
 pub(super) struct Table {
     entries: HashMap<Arc<str>, Entry>,
     /// Which keys hold an address; usually one.
-    holders: HashMap<Address, Vec<Arc<str>>>,
+    holders: HashMap<Address, SmallVec<[Arc<str>; 1]>>,
     rejected: BTreeMap<Arc<str>, String>,
     /// Entries with records that are really there.
     live: usize,
@@ -89,7 +91,8 @@ pub(super) struct Table {
 #[derive(Clone, Debug, Default)]
 struct Entry {
     modified: i64,
-    records: Vec<Record>,
+    /// Shared with the endpoints made of them: a registry may hold a hundred thousand.
+    records: Vec<Arc<Record>>,
     /// Gone from the registry, kept because the set would be empty without it.
     kept: bool,
 }
@@ -141,7 +144,7 @@ impl Table {
     }
 
     /// The record that counts for `address`, with its key: the one written last.
-    pub(super) fn find(&self, address: &Address) -> Option<(&Arc<str>, &Record)> {
+    pub(super) fn find(&self, address: &Address) -> Option<(&Arc<str>, &Arc<Record>)> {
         let holders = self.holders.get(address)?;
         let entries = holders.iter().filter_map(|key| Some((key, self.entries.get(key)?)));
         let (key, entry) = entries.max_by_key(|(key, entry)| (entry.modified, Reverse(*key)))?;
@@ -189,7 +192,7 @@ impl Table {
         let records = match item.value {
             Ok(records) => {
                 touched.rejected |= self.rejected.remove(&item.key).is_some();
-                records
+                records.into_iter().map(Arc::new).collect()
             }
             Err(reason) => {
                 let same_key = |old: &&Entry| !old.kept && !fresh && item.created <= old.modified;
@@ -215,7 +218,8 @@ impl Table {
     /// Stores the entry of a key in place of the one it has.
     fn set(&mut self, key: Arc<str>, mut entry: Entry, touched: &mut Touched) {
         self.unset(&key, touched);
-        entry.records.retain(|Record { address, .. }| {
+        entry.records.retain(|record| {
+            let address = &record.address;
             let fits = self.holders.len() < MAX_KEYS || self.holders.contains_key(address);
             if fits {
                 touched.addresses.push(address.clone());
@@ -232,7 +236,8 @@ impl Table {
 
     fn unset(&mut self, key: &Arc<str>, touched: &mut Touched) {
         let Some((key, entry)) = self.entries.remove_entry(key) else { return };
-        for Record { address, .. } in &entry.records {
+        for record in &entry.records {
+            let address = &record.address;
             touched.addresses.push(address.clone());
             if let Some(keys) = self.holders.get_mut(address) {
                 keys.retain(|holder| *holder != key);

@@ -54,8 +54,8 @@ impl Record {
 /// the record as long as the address stays in the service.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// What the registry says.
-    pub record: Record,
+    /// What the registry says; shared with the table it was read into.
+    pub record: Arc<Record>,
     /// Name of the source that it was learned from.
     pub source: Arc<str>,
     /// Registry key, or the file's path and entry.

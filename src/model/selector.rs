@@ -236,7 +236,12 @@ mod tests {
                 key => drop(record.metadata.insert(key.to_owned(), (*value).to_owned())),
             }
         }
-        Endpoint { record, source: "main".into(), key: "k".into(), load: Arc::default() }
+        Endpoint {
+            record: record.into(),
+            source: "main".into(),
+            key: "k".into(),
+            load: Arc::default(),
+        }
     }
 
     fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
