@@ -6,6 +6,7 @@
 
 mod dial;
 mod gather;
+mod names;
 mod pool;
 mod upstream;
 mod warm;

@@ -15,7 +15,10 @@ use h2::client::{self, SendRequest};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::gather::{Gather, Hold};
+use super::{
+    gather::{Gather, Hold},
+    names,
+};
 use crate::{
     config::Ready,
     metrics::{AttemptOutcome, OpenConnection, ServiceMetrics},
@@ -171,13 +174,20 @@ async fn connect(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpStream> {
 
 /// Tries each address of a host name in turn; the time limit is the caller's.
 async fn connect_by_name(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpStream> {
+    let address = &endpoint.record.address;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in tokio::net::lookup_host(endpoint.record.address.as_str()).await? {
-        let stream = connect_to(address, ending)?;
-        stream.writable().await?;
-        match SockRef::from(&stream).take_error()? {
-            None => return Ok(stream),
-            Some(error) => last = error,
+    for ip in names::addresses(address.host()).await? {
+        let attempt = async {
+            let stream = connect_to(SocketAddr::new(ip, address.port()), ending)?;
+            stream.writable().await?;
+            match SockRef::from(&stream).take_error()? {
+                None => Ok(stream),
+                Some(error) => Err(error),
+            }
+        };
+        match attempt.await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
         }
     }
     Err(last)

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
 /// `host:port`: an IPv4 literal, a bracketed IPv6 literal or a host name, with a port of 1 to 65535.
 ///
-/// A literal is parsed once, here. A host name is looked up when it is dialled. Cloning is a
+/// A literal is parsed once, here. A host name is looked up when it is dialled, and kept for its TTL. Cloning is a
 /// reference-count increment.
 #[derive(Clone)]
 pub struct Address {
@@ -35,6 +35,12 @@ impl Address {
     /// Socket address of a literal; none for a host name.
     pub const fn socket(&self) -> Option<SocketAddr> {
         self.socket
+    }
+
+    /// Port, 1 to 65535.
+    pub fn port(&self) -> u16 {
+        let port = self.text.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        port.unwrap_or_default()
     }
 
     /// Host without brackets.
