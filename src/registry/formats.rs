@@ -10,7 +10,10 @@ mod etcd_naming;
 mod go_zero;
 mod json;
 mod koala;
+mod kratos;
+mod labels;
 mod weight;
+mod write;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -152,6 +155,7 @@ impl Layout {
             "grpc-wrapper" => &etcd_naming::GRPC_WRAPPER,
             "koala" => &koala::Koala,
             "go-zero" => &go_zero::GoZero,
+            "kratos" => &kratos::Kratos,
             _ => return None,
         };
         Some(Self { format, root: root.into() })

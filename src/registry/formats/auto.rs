@@ -14,6 +14,7 @@ use super::{
     go_zero::{GoZero, is_plain},
     json,
     koala::Koala,
+    kratos::Kratos,
 };
 
 #[derive(Debug)]
@@ -61,7 +62,7 @@ fn by_fields(
     }
     let urls = json::field(object, "endpoints").and_then(Value::as_array);
     if urls.is_some_and(|urls| urls.iter().all(Value::is_string)) && has("name") && !has("nodes") {
-        return foreign("kratos");
+        return Kratos.records(key, object);
     }
     match json::raw(object, "nodes") {
         Some(Value::Object(_)) => foreign("apisix"),

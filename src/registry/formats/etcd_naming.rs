@@ -4,11 +4,14 @@
 //! often but not always the address. `Op` says nothing in a stored value: official readers take every
 //! put as an addition.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::model::Record;
+use crate::model::{Record, ServiceName};
 
-use super::{Format, RecordKey, RejectReason, json, weight::weight};
+use super::{EncodeError, Format, RecordKey, RejectReason, Written, json, labels, write};
 
 /// etcd's naming package under one of its names.
 #[derive(Debug)]
@@ -17,6 +20,15 @@ pub(super) struct EtcdNaming(&'static str);
 pub(super) const ETCD_NAMING: EtcdNaming = EtcdNaming("etcd-naming");
 pub(super) const GRPC_WRAPPER: EtcdNaming = EtcdNaming("grpc-wrapper");
 
+/// Fields in the order of etcd's `naming.Update`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Update<'a> {
+    op: u8,
+    addr: &'a str,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
 impl Format for EtcdNaming {
     fn name(&self) -> &'static str {
         self.0
@@ -24,6 +36,20 @@ impl Format for EtcdNaming {
 
     fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason> {
         Ok(vec![self.record(key, &json::object(value)?)?])
+    }
+
+    fn encode(
+        &self,
+        prefix: &str,
+        _service: &ServiceName,
+        record: &Record,
+        _lease: i64,
+    ) -> Result<Written, EncodeError> {
+        write::plaintext(self.0, record)?;
+        let id = write::segment(self.0, "id", &record.id)?;
+        let metadata = Some(write::labels(self.0, record)?).filter(|labels| !labels.is_empty());
+        let update = Update { op: 0, addr: record.address.as_str(), metadata };
+        Ok(Written { key: format!("{prefix}{id}"), value: write::go_json(&update) })
     }
 }
 
@@ -38,26 +64,12 @@ impl EtcdNaming {
         let address = address.ok_or(RejectReason::Field("Addr"))?.parse()?;
         let mut record = Record { id: key.instance.to_owned(), ..Record::new(address, self.0) };
         match json::field(object, "Metadata") {
-            Some(Value::Object(metadata)) => describe(&mut record, metadata),
+            Some(Value::Object(metadata)) => labels::take(&mut record, metadata),
             Some(Value::String(text)) if !text.is_empty() => {
                 record.metadata.insert("metadata".to_owned(), text.clone());
             }
             _ => {}
         }
         Ok(record)
-    }
-}
-
-/// Takes weight, version and zone from an object of metadata, and keeps the other scalars.
-fn describe(record: &mut Record, metadata: &Map<String, Value>) {
-    record.weight = weight(json::field(metadata, "weight"));
-    for (key, value) in metadata {
-        let Some(value) = json::scalar(value) else { continue };
-        match &*key.to_ascii_lowercase() {
-            "weight" => {}
-            "version" => record.version = value,
-            "zone" => record.zone = value,
-            _ => drop(record.metadata.insert(key.clone(), value)),
-        }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::model::{Record, ServiceName};
 
-use super::{EncodeError, Format, RecordKey, RejectReason, Written};
+use super::{EncodeError, Format, RecordKey, RejectReason, Written, write};
 
 #[derive(Debug)]
 pub(super) struct GoZero;
@@ -30,6 +30,7 @@ impl Format for GoZero {
         record: &Record,
         lease: i64,
     ) -> Result<Written, EncodeError> {
+        write::bare(self.name(), record)?;
         Ok(Written { key: format!("{prefix}{lease}"), value: record.address.to_string() })
     }
 }

@@ -7,14 +7,30 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::model::{Address, Record, ServiceName};
 
-use super::{Format, RecordKey, RejectReason, json, weight::weight};
+use super::{EncodeError, Format, RecordKey, RejectReason, Written, json, weight::weight, write};
 
 #[derive(Debug)]
 pub(super) struct Koala;
+
+/// Fields in the order of koala's `registry.Service` and `registry.Node`.
+#[derive(Serialize)]
+struct Service<'a> {
+    name: &'a str,
+    nodes: [Node<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    id: &'a str,
+    ip: &'a str,
+    port: u16,
+    weight: u32,
+}
 
 impl Format for Koala {
     fn name(&self) -> &'static str {
@@ -41,6 +57,24 @@ impl Format for Koala {
 
     fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason> {
         self.records(key, &json::object(value)?)
+    }
+
+    fn encode(
+        &self,
+        prefix: &str,
+        service: &ServiceName,
+        record: &Record,
+        _lease: i64,
+    ) -> Result<Written, EncodeError> {
+        write::bare(self.name(), record)?;
+        // Koala dials what it puts together of `ip`, a colon and `port`.
+        write::no_ipv6(self.name(), record)?;
+        let address = &record.address;
+        let id = if record.id == address.as_str() { "" } else { &record.id };
+        let (ip, port, weight) = (address.host(), address.port(), record.weight);
+        let nodes = [Node { id, ip, port, weight }];
+        let value = write::go_json(&Service { name: &service.key(), nodes });
+        Ok(Written { key: format!("{prefix}{address}"), value })
     }
 }
 

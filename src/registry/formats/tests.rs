@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod written;
+
 /// Reads one record the way a lazy source does: the service is asked for by name.
 fn read(
     format: &str,
@@ -217,8 +219,6 @@ fn what_cannot_be_used_is_refused_with_its_reason() {
 #[test]
 fn a_shape_of_another_framework_is_refused_by_its_name() {
     for (found, value) in [
-        ("kratos", r#"{"id":"x","name":"a","version":"v1","endpoints":["grpc://10.4.0.3:9000"]}"#),
-        ("kratos", r#"{"id":"x","name":"a","endpoints":[]}"#),
         ("kratos-v1", r#"{"appid":"a","hostname":"h","addrs":["grpc://10.4.1.1:9000"]}"#),
         ("kitex", r#"{"network":"tcp","address":"10.5.0.3:8888","weight":10,"tags":null}"#),
         (

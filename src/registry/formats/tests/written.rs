@@ -1,0 +1,144 @@
+//! What is written: byte for byte as the frameworks do, and read back as it was meant.
+
+use proptest::prelude::*;
+
+use super::super::*;
+
+const LEASE: i64 = 7_587_866_389_138_268_449;
+
+fn record(address: &str) -> Record {
+    Record { id: "host-1".to_owned(), ..Record::new(address.parse().unwrap(), "") }
+}
+
+fn write(format: &str, root: &str, service: &str, record: &Record) -> Result<Written, String> {
+    let layout = Layout::new(format, root).unwrap();
+    let written = layout.encode(&service.parse().unwrap(), record, LEASE);
+    written.map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_plain_record_is_written_as_the_framework_writes_it() {
+    for (format, root, service, key, value) in [
+        (
+            "etcd-naming",
+            "",
+            "orders",
+            "orders/host-1",
+            r#"{"Op":0,"Addr":"10.0.0.1:9000","Metadata":null}"#,
+        ),
+        (
+            "koala",
+            "/ibinarytree/koala/service/",
+            "hello",
+            "/ibinarytree/koala/service/hello/10.0.0.1:9000",
+            r#"{"name":"hello","nodes":[{"id":"host-1","ip":"10.0.0.1","port":9000,"weight":100}]}"#,
+        ),
+        ("go-zero", "", "user.rpc", "user.rpc/7587866389138268449", "10.0.0.1:9000"),
+        (
+            "kratos",
+            "/microservices",
+            "helloworld",
+            "/microservices/helloworld/host-1",
+            r#"{"id":"host-1","name":"helloworld","version":"","metadata":null,"endpoints":["grpc://10.0.0.1:9000"]}"#,
+        ),
+    ] {
+        let written = write(format, root, service, &record("10.0.0.1:9000")).unwrap();
+        assert_eq!((&*written.key, &*written.value), (key, value), "{format}");
+    }
+}
+
+#[test]
+fn everything_a_record_says_goes_where_the_framework_keeps_it() {
+    let mut record = record("[fd00::7]:9000");
+    (record.weight, record.version, record.zone) = (20, "v1&2".to_owned(), "az1".to_owned());
+    record.metadata.insert("gpu".to_owned(), "<yes>".to_owned());
+    let value = |format| write(format, "r", "a", &record).unwrap().value;
+    assert_eq!(
+        value("etcd-naming"),
+        r#"{"Op":0,"Addr":"[fd00::7]:9000","Metadata":{"gpu":"\u003cyes\u003e","version":"v1\u00262","weight":"20","zone":"az1"}}"#
+    );
+    assert_eq!(value("go-zero"), "[fd00::7]:9000");
+    record.tls = true;
+    assert_eq!(
+        write("kratos", "r", "a", &record).unwrap().value,
+        r#"{"id":"host-1","name":"a","version":"v1\u00262","metadata":{"gpu":"\u003cyes\u003e","weight":"20","zone":"az1"},"endpoints":["grpcs://[fd00::7]:9000"]}"#
+    );
+}
+
+#[test]
+fn what_a_format_cannot_say_is_refused_by_name() {
+    let plain = record("10.0.0.1:9000");
+    let drained = Record { weight: 0, ..plain.clone() };
+    let tls = Record { tls: true, ..plain.clone() };
+    let mut forbidden = plain.clone();
+    forbidden.metadata.insert("state".to_owned(), "forbidden".to_owned());
+    let slash = Record { id: "a/b".to_owned(), ..plain };
+    for (format, record, what) in [
+        ("auto", &record("10.0.0.1:9000"), "format auto is only read"),
+        ("go-zero", &drained, "weight 0"),
+        ("go-zero", &tls, "TLS"),
+        ("go-zero", &forbidden, "state=forbidden"),
+        ("koala", &drained, "weight 0"),
+        ("koala", &forbidden, "state=forbidden"),
+        ("koala", &record("[::1]:80"), "an IPv6 address"),
+        ("etcd-naming", &tls, "TLS"),
+        ("etcd-naming", &slash, "id \"a/b\""),
+        ("kratos", &slash, "id \"a/b\""),
+    ] {
+        let error = write(format, "", "a", record).unwrap_err();
+        assert!(error.contains(what), "{format}: {error}");
+    }
+}
+
+/// What of `record` can be found in what is written of it.
+fn kept(format: &'static str, record: Record) -> Record {
+    let id = match format {
+        "go-zero" => LEASE.to_string(),
+        _ => record.id.clone(),
+    };
+    let record = Record { id, format, ..record };
+    let bare = Record::new(record.address.clone(), format);
+    match format {
+        "go-zero" => Record { id: record.id, ..bare },
+        "koala" => Record { id: record.id, weight: record.weight, ..bare },
+        _ => record,
+    }
+}
+
+prop_compose! {
+    fn any_record()(
+        address in prop_oneof![
+            any::<std::net::SocketAddr>().prop_filter("no scope", |address| {
+                !matches!(address, std::net::SocketAddr::V6(v6) if v6.scope_id() > 0 || v6.flowinfo() > 0)
+            }).prop_map(|address| address.to_string()),
+            "[a-z][a-z0-9_-]{0,9}(\\.[a-z]{1,5})?:[1-9][0-9]{0,3}".prop_map(String::from),
+        ],
+        id in "[a-zA-Z0-9@:._-]{1,20}",
+        weight in 0..=1_000_000u32,
+        version in "\\PC{0,8}",
+        zone in "[a-z0-9-]{0,8}",
+        metadata in prop::collection::btree_map("[a-z.]{1,6}", "\\PC{0,10}", 0..4),
+        tls: bool,
+    ) -> Option<Record> {
+        let address = address.parse().ok()?;
+        let record = Record { id, weight, version, zone, metadata, tls, ..Record::new(address, "") };
+        Some(record)
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(
+        record in any_record(),
+        service in "[a-zA-Z][a-zA-Z0-9._-]{0,20}",
+        format in prop::sample::select(&["etcd-naming", "koala", "go-zero", "kratos"]),
+    ) {
+        let Some(record) = record else { return Ok(()) };
+        let service: ServiceName = service.parse().unwrap();
+        let layout = Layout::new(format, "/root").unwrap();
+        let Ok(Written { key, value }) = layout.encode(&service, &record, LEASE) else { return Ok(()) };
+        prop_assert_eq!(layout.service_of(key.as_bytes()), Some(service.clone()));
+        let read = layout.decode(&service, key.as_bytes(), value.as_bytes());
+        prop_assert_eq!(read, Ok(vec![kept(format, record)]));
+    }
+}
