@@ -19,6 +19,7 @@ mod table;
 mod text;
 mod value;
 
+pub use crate::formats::FORMATS;
 pub use default_file::default_file;
 pub use effective::{effective, effective_json};
 pub use etcd_url::{EtcdUrl, EtcdUrlError};
@@ -30,4 +31,3 @@ pub use settings::{
     Policy, Ready, Route, Settings, SocketPath, SocketPathError, Source, SourceKind,
 };
 pub use table::{KeyDef, Shape, TableDef};
-pub use text::FORMATS;

@@ -1,8 +1,8 @@
 //! pillion: a per-host sidecar proxy for gRPC services registered in etcd.
 //!
 //! # Layout, bottom up
-//! [`model`] the nouns; [`config`] the file and the settings; [`metrics`] what Prometheus scrapes;
-//! [`registry`] etcd and the record formats; [`discovery`] sources to snapshots; [`balance`] picks;
+//! [`model`] the nouns; [`formats`] what frameworks write; [`config`] the file and the settings; [`metrics`] what Prometheus scrapes;
+//! [`registry`] etcd; [`discovery`] sources to snapshots; [`balance`] picks;
 //! [`connect`] dial, fresh, warm, pooled; [`middleware`] the path of a call, one file a stage;
 //! [`proxy`] their order; [`listener`] accept and serve; [`admin`], [`app`], [`cli`] the process.
 
@@ -17,6 +17,7 @@ pub mod connect;
 pub mod demo;
 pub mod discovery;
 pub mod drain;
+pub mod formats;
 pub mod grpc_timeout;
 pub mod listener;
 pub mod live;

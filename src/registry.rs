@@ -1,7 +1,7 @@
 //! The registry: etcd, and what frameworks write into it.
 //!
-//! [`formats`] turns keys and values into [`crate::model::Record`]s without any I/O; [`etcd`] reaches
-//! a member of the cluster. Discovery puts the two together.
+//! [`etcd`] reaches a member of the cluster; [`formats`] turns keys and values into
+//! [`crate::model::Record`]s. Discovery and registration put the two together.
 
 pub mod etcd;
-pub mod formats;
+pub use crate::formats;

@@ -12,10 +12,8 @@ use super::{
     },
     value::Text,
 };
+use crate::formats::FORMATS;
 use crate::model::{SelectorError, Selectors, ServiceName, ServiceNameError};
-
-/// The record formats that a source may name.
-pub const FORMATS: &[&str] = &["auto", "etcd-naming", "grpc-wrapper", "koala", "go-zero", "kratos"];
 
 /// Longest duration: far beyond any use, near enough that adding it to the clock cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use crate::config::{EtcdSource, Mode};
+use crate::formats::Layout;
 use crate::registry::etcd::{Member, Members, Position};
-use crate::registry::formats::Layout;
 
 use super::{
     backoff::Backoff,

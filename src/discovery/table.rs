@@ -12,8 +12,8 @@ use std::{
 
 use smallvec::SmallVec;
 
+use crate::formats::RejectReason;
 use crate::model::{Address, Record, Rejected};
-use crate::registry::formats::RejectReason;
 
 use super::timing::MAX_KEYS;
 

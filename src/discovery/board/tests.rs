@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::discovery::table::Item;
+use crate::formats::RejectReason;
 use crate::model::Record;
-use crate::registry::formats::RejectReason;
 
 const A: Slot = Slot(0);
 const B: Slot = Slot(1);

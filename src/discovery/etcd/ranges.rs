@@ -9,9 +9,9 @@ use etcd_client::{Event, EventType};
 use tokio::time::Instant;
 
 use crate::discovery::table::{Change, Item};
+use crate::formats::{Layout, key_text};
 use crate::model::ServiceName;
 use crate::registry::etcd::{Kv, Position};
-use crate::registry::formats::{Layout, key_text};
 
 /// Names a range; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

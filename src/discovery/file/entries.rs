@@ -23,8 +23,8 @@ use toml::{
 };
 
 use crate::discovery::table::{Item, Listing};
+use crate::formats::RejectReason;
 use crate::model::{Record, ServiceName};
-use crate::registry::formats::RejectReason;
 
 const FORMAT: &str = "file";
 const MAX_WEIGHT: u32 = 1_000_000;

@@ -19,6 +19,9 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::model::{AddressError, Record, ServiceName};
 
+/// Names of the formats, as a source may name them.
+pub const FORMATS: &[&str] = &["auto", "etcd-naming", "grpc-wrapper", "koala", "go-zero", "kratos"];
+
 /// Longest value that is read, in bytes.
 pub const MAX_VALUE: usize = 64 * 1024;
 /// Longest key that is read, in bytes.
