@@ -7,6 +7,7 @@
 
 mod connect;
 mod error;
+mod key_watch;
 mod list;
 mod watch;
 mod write;
@@ -17,6 +18,7 @@ use etcd_client::{Client, ResponseHeader};
 
 pub use connect::Members;
 pub use error::EtcdError;
+pub use key_watch::{KeyChange, KeyWatch};
 pub use list::{Kv, List, ListLimits};
 pub use watch::{Watch, WatchRequest};
 pub use write::{Expect, Lease, LeaseId};
@@ -103,6 +105,12 @@ impl Member {
 
     fn error(&self, call: &'static str, error: &etcd_client::Error) -> EtcdError {
         EtcdError::call(&self.endpoint, call, error)
+    }
+
+    /// An error that no gRPC status says.
+    fn said(&self, call: &'static str, message: &str) -> EtcdError {
+        let endpoint = std::sync::Arc::clone(&self.endpoint);
+        EtcdError::Call { endpoint, call, code: None, message: message.to_owned() }
     }
 }
 

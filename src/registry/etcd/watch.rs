@@ -25,6 +25,13 @@ pub enum WatchRequest {
         /// First revision of interest; must not lie in the future of the cluster.
         from: i64,
     },
+    /// The same for one key alone.
+    CreateKey {
+        /// Which.
+        key: Vec<u8>,
+        /// As in [`Self::Create`].
+        from: i64,
+    },
     /// End the watch with this id.
     Cancel(i64),
     /// Say how far the stream has come. etcd 3.4 always answers; newer ones not while nothing has
@@ -94,15 +101,18 @@ async fn run(
     mut requests: mpsc::UnboundedReceiver<WatchRequest>,
     responses: &mpsc::Sender<Result<WatchResponse, EtcdError>>,
 ) -> Result<(), Error> {
-    let Some((prefix, options)) = first_create(&mut requests).await else { return Ok(()) };
+    let Some((start, options)) = first_create(&mut requests).await else { return Ok(()) };
     let mut watch = client.watch_client().max_decoding_message_size(MAX_MESSAGE);
-    let stream: WatchStream = watch.watch(prefix, Some(options)).await?;
+    let stream: WatchStream = watch.watch(start, Some(options)).await?;
     let (mut sender, mut stream) = stream.split();
     let write = async {
         while let Some(request) = requests.recv().await {
             match request {
                 WatchRequest::Create { prefix, from } => {
                     sender.watch(start_of(&prefix), Some(options_of(&prefix, from))).await?;
+                }
+                WatchRequest::CreateKey { key, from } => {
+                    sender.watch(key, Some(options_from(from))).await?;
                 }
                 WatchRequest::Cancel(id) => sender.cancel(id).await?,
                 WatchRequest::Progress => sender.request_progress().await?,
@@ -129,16 +139,20 @@ async fn first_create(
     requests: &mut mpsc::UnboundedReceiver<WatchRequest>,
 ) -> Option<(Vec<u8>, WatchOptions)> {
     loop {
-        if let WatchRequest::Create { prefix, from } = requests.recv().await? {
-            return Some((start_of(&prefix), options_of(&prefix, from)));
+        match requests.recv().await? {
+            WatchRequest::Create { prefix, from } => {
+                return Some((start_of(&prefix), options_of(&prefix, from)));
+            }
+            WatchRequest::CreateKey { key, from } => return Some((key, options_from(from))),
+            WatchRequest::Cancel(_) | WatchRequest::Progress => {}
         }
     }
 }
 
 fn options_of(prefix: &[u8], from: i64) -> WatchOptions {
-    WatchOptions::new()
-        .with_range(end_of(prefix))
-        .with_start_revision(from)
-        .with_progress_notify()
-        .with_fragment()
+    options_from(from).with_range(end_of(prefix))
+}
+
+fn options_from(from: i64) -> WatchOptions {
+    WatchOptions::new().with_start_revision(from).with_progress_notify().with_fragment()
 }

@@ -5,7 +5,7 @@
 
 use std::{fmt, num::NonZeroI64, time::Duration};
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, Error, PutOptions, Txn, TxnOp};
 
 use super::{EtcdError, Kv, Member};
 
@@ -70,22 +70,34 @@ impl Member {
         }
     }
 
-    /// Gives a lease its whole time again, and says how long that is; none when it is gone.
+    /// Gives a lease its whole time again, as it was granted. False when it is gone.
+    ///
+    /// # Errors
+    /// [`EtcdError`] when etcd does not answer, or knows no leader.
+    pub async fn keep_alive(&self, lease: LeaseId) -> Result<bool, EtcdError> {
+        let mut client = self.client.lease_client();
+        // Waits for the first answer, which is all that is wanted of the stream.
+        let exchange = client.keep_alive(lease.get());
+        match tokio::time::timeout(super::REQUEST_TIMEOUT, exchange).await {
+            Ok(Ok(_stream)) => Ok(true),
+            Ok(Err(Error::LeaseKeepAliveError(_))) => Ok(false),
+            Ok(Err(error)) => Err(self.error("keepalive", &error)),
+            Err(_) => Err(self.said("keepalive", "no answer in time")),
+        }
+    }
+
+    /// How long a lease, of whoever, has left and was granted for; none when it is gone.
     ///
     /// # Errors
     /// [`EtcdError`] when etcd does not answer.
-    pub async fn keep_alive(&self, lease: LeaseId) -> Result<Option<Duration>, EtcdError> {
-        let mut client = self.client.lease_client();
-        let exchange = async {
-            // The request is on its way when the stream is there: its first answer is for it.
-            let (_keeper, mut answers) = client.keep_alive(lease.get()).await?;
-            answers.message().await
-        };
-        let answer = tokio::time::timeout(super::REQUEST_TIMEOUT, exchange).await;
-        let answer = answer.map_err(|_| self.said("keepalive", "no answer in time"))?;
-        let answer = answer.map_err(|error| self.error("keepalive", &error))?;
-        let ttl = answer.map_or(0, |answer| answer.ttl());
-        Ok(u64::try_from(ttl).ok().filter(|ttl| *ttl > 0).map(Duration::from_secs))
+    pub async fn time_left(
+        &self,
+        lease: LeaseId,
+    ) -> Result<Option<(Duration, Duration)>, EtcdError> {
+        let answer = self.client.lease_client().time_to_live(lease.get(), None).await;
+        let answer = answer.map_err(|error| self.error("lease", &error))?;
+        let seconds = |seconds| u64::try_from(seconds).ok().map(Duration::from_secs);
+        Ok(seconds(answer.ttl()).zip(seconds(answer.granted_ttl())))
     }
 
     /// Ends a lease and deletes every key under it. One that is gone already is no error.
@@ -102,14 +114,16 @@ impl Member {
         }
     }
 
-    /// One key; none when it is not there.
+    /// One key, none when it is not there, and the revision at which that was so. Not older than any
+    /// answer of any member.
     ///
     /// # Errors
     /// [`EtcdError`] when etcd does not answer, or refuses.
-    pub async fn get(&self, key: &[u8]) -> Result<Option<Kv>, EtcdError> {
+    pub async fn get(&self, key: &[u8]) -> Result<(Option<Kv>, i64), EtcdError> {
         let answer = self.client.kv_client().get(key, None).await;
         let answer = answer.map_err(|error| self.error("get", &error))?;
-        Ok(answer.kvs().first().map(Kv::from))
+        let revision = answer.header().map_or(0, |header| header.revision());
+        Ok((answer.kvs().first().map(Kv::from), revision))
     }
 
     /// Writes a key, whatever is there, and says at which revision. Without a lease it stays for ever.
@@ -175,11 +189,6 @@ impl Member {
         let answer = answer.map_err(|error| self.error("write", &error))?;
         let revision = answer.header().map_or(0, |header| header.revision());
         Ok(answer.succeeded().then_some(revision))
-    }
-
-    fn said(&self, call: &'static str, message: &str) -> EtcdError {
-        let endpoint = std::sync::Arc::clone(&self.endpoint);
-        EtcdError::Call { endpoint, call, code: None, message: message.to_owned() }
     }
 }
 
