@@ -60,7 +60,8 @@ fn file_source(name: &str, path: &Path) -> Source {
 
 /// The waits of production are for a fleet; one test need not wait.
 fn brisk() -> Timing {
-    Timing { backoff_max: Duration::from_millis(300), ..Timing::default() }
+    let (backoff_max, spread) = (Duration::from_millis(300), Duration::from_millis(50));
+    Timing { backoff_max, spread, ..Timing::default() }
 }
 
 fn start(url: &str) -> (Directory, Discovery) {

@@ -7,7 +7,7 @@ mod entries;
 
 use std::{fs, io, path::Path};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::FileSource;
 use crate::watch_file;
@@ -40,13 +40,14 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads the file, and applies it if it is another one than before.
     fn look(&mut self) {
+        let now = Instant::now();
         match read(self.path) {
             Ok(text) => {
                 if self.current.as_ref() != Some(&text) {
                     self.apply(&text);
                     self.current = Some(text);
                 }
-                self.task.status.proved();
+                self.task.status.proved_at(now);
             }
             Err(error) => {
                 self.current = None;

@@ -46,9 +46,10 @@ impl Status {
         self.state().problem = Some(problem.to_owned());
     }
 
-    /// The source has just shown that what we hold is what it holds.
-    pub(super) fn proved(&self) {
-        self.state().proved = Some(Instant::now());
+    /// What we hold was what the source held `at` this moment.
+    pub(super) fn proved_at(&self, at: Instant) {
+        let mut state = self.state();
+        state.proved = state.proved.max(Some(at));
     }
 
     /// Where the source stands now; a smaller revision than before is taken as it is.

@@ -33,9 +33,11 @@ pub struct Timing {
     pub heartbeat: Duration,
     /// Without any sign of life for this long, the connection is given up. Default 12 s.
     pub silence: Duration,
-    /// A watch stream that does not keep up with its own member for this long is given up. Default
-    /// 60 s.
+    /// A watch stream that is behind the cluster and silent for this long is given up. Default 20 s.
     pub stall: Duration,
+    /// A set in use that has to be listed again is, within this time: at random, so that a fleet does
+    /// not list all at once. Default 5 s.
+    pub spread: Duration,
     /// Between two lists of the same keys, to mend what a watch may have missed; 10 % more or less.
     /// Default 10 min.
     pub relist: Duration,
@@ -68,7 +70,8 @@ impl Default for Timing {
         Self {
             heartbeat: Duration::from_secs(5),
             silence: Duration::from_secs(12),
-            stall: Duration::from_secs(60),
+            stall: Duration::from_secs(20),
+            spread: Duration::from_secs(5),
             relist: Duration::from_secs(600),
             idle: Duration::from_secs(600),
             absent: Duration::from_secs(30),

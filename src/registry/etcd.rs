@@ -14,7 +14,7 @@ mod write;
 
 use std::time::Duration;
 
-use etcd_client::{Client, ResponseHeader};
+use etcd_client::{Client, GetOptions, ResponseHeader, Txn, TxnOp};
 
 pub use connect::Members;
 pub use error::EtcdError;
@@ -85,7 +85,8 @@ impl Member {
     }
 
     /// Where the member's own store stands: the cheapest question there is, and one that needs no
-    /// permission on any key.
+    /// permission on any key. It proves that the member answers, not that it is up to date: one that
+    /// is cut off from the others, or lags behind them, answers too.
     ///
     /// # Errors
     /// [`EtcdError`] when the member does not answer in time, or knows no leader.
@@ -93,6 +94,25 @@ impl Member {
         let answer = self.client.maintenance_client().status().await;
         let answer = answer.map_err(|error| self.error("status", &error))?;
         Ok(answer.header().map(Position::from).unwrap_or_default())
+    }
+
+    /// How far the cluster had come when this was asked, by the word of its quorum: a linearizable
+    /// read of `key`, without its value. None where this user may not read it, which is the word of
+    /// the quorum as well.
+    ///
+    /// # Errors
+    /// [`EtcdError`] when the quorum does not answer in time.
+    pub async fn latest(&self, key: &[u8]) -> Result<Option<Position>, EtcdError> {
+        // As a transaction, so that etcd's own counters tell it from lists.
+        let count = GetOptions::new().with_count_only();
+        let read = Txn::new().and_then([TxnOp::get(list::start_of(key), Some(count))]);
+        match self.client.kv_client().txn(read).await {
+            Ok(answer) => Ok(answer.header().map(Position::from)),
+            Err(error) => {
+                let error = self.error("read", &error);
+                if error.is_permission() { Ok(None) } else { Err(error) }
+            }
+        }
     }
 
     /// Logs in again; does nothing without a user name.

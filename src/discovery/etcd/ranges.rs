@@ -42,6 +42,8 @@ pub(super) struct Range {
     pub(super) known: i64,
     /// Whether what is on the board is of another history than the cluster's.
     pub(super) fresh: bool,
+    /// Whether anything of it is on the board, from whatever time.
+    pub(super) held: bool,
     /// When to list again, to mend what a watch may have missed.
     pub(super) relist: Option<Instant>,
     pub(super) work: Work,
@@ -53,6 +55,8 @@ pub(super) struct Work {
     pub(super) watch: WatchState,
     /// Whether a list is queued or under way.
     pub(super) listing: bool,
+    /// Whether a list is to come after a wait.
+    pub(super) later: bool,
     /// What came in while a list was under way.
     pub(super) replay: Vec<(ServiceName, Change)>,
     /// How often in a row its watch or list was refused.
@@ -127,17 +131,26 @@ impl Ranges {
         self.by_id.iter_mut().map(|(id, range)| (*id, range))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+    /// Whether everything up to `revision` is on the board. What may not be read, and never could, is
+    /// no part of it.
+    pub(super) fn all_known(&self, revision: i64) -> bool {
+        let is_refused = |range: &Range| range.work.refusals > 0 && !range.held;
+        self.by_id.values().all(|range| range.known >= revision || is_refused(range))
     }
 
-    /// Whether everything up to `revision` is on the board, as far as it has been read once and may be
-    /// read at all.
-    pub(super) fn all_known(&self, revision: i64) -> bool {
-        self.by_id.values().all(|range| {
-            let unread = range.applied == 0 && !range.fresh;
-            range.known >= revision || unread || range.work.refusals > 0
-        })
+    /// Whether every watch has told of everything up to `revision`.
+    pub(super) fn all_watches_know(&self, revision: i64) -> bool {
+        let is_watched = |range: &&Range| matches!(range.work.watch, WatchState::On { .. });
+        self.by_id.values().filter(is_watched).all(|range| range.known >= revision)
+    }
+
+    /// A key that this user may read, as far as that is known.
+    pub(super) fn readable_key(&self) -> Vec<u8> {
+        let readable = self.by_id.values().find(|range| range.work.refusals == 0);
+        readable.map_or_else(
+            || self.layout.root().into(),
+            |range| range.scope.prefix.as_bytes().to_vec(),
+        )
     }
 
     /// Moves [`Self::seen`] on.
@@ -158,7 +171,8 @@ impl Ranges {
         let id = RangeId(self.next);
         self.next += 1;
         let work = Work::default();
-        let range = Range { scope, applied: 0, known: 0, fresh: false, relist: None, work };
+        let (fresh, held) = (false, false);
+        let range = Range { scope, applied: 0, known: 0, fresh, held, relist: None, work };
         self.by_id.insert(id, range);
         id
     }

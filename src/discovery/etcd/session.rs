@@ -1,8 +1,12 @@
-//! The work over one connection: lists, one watch stream, and proof that the member is alive.
+//! The work over one connection: lists, one watch stream, and proof that what is held is current.
 //!
 //! A range is listed at revision R and watched from R+1; one that was listed over an earlier connection
 //! is watched from where it stopped. Any trouble with the connection ends the session with its reason;
 //! trouble with one range alone (compacted away, refused) is mended here.
+//!
+//! Proof comes in two halves. The quorum says how far the cluster has come ([`Member::latest`]: a
+//! member that is cut off or behind cannot answer that), and lists and watches say that all of it is
+//! on the board. The set is then as old as the question.
 
 mod lists;
 mod watches;
@@ -37,8 +41,8 @@ pub(super) async fn run(
     member: Member,
     position: Position,
 ) -> Result<(), String> {
-    let mut session = Session::new(task, ranges, member);
-    session.start(position);
+    let mut session = Session::new(task, ranges, member, position);
+    session.ask();
     let beat = task.timing.heartbeat;
     let mut heartbeat = interval_at(Instant::now() + beat, beat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,10 +69,16 @@ pub(super) async fn run(
     }
 }
 
+/// Answers of the quorum remembered until all of them is on the board: enough for the usual lag, and
+/// of a longer one the oldest and the newest.
+const MAX_OWED: usize = 32;
+
 struct Session<'a> {
     task: &'a Task,
     ranges: &'a mut Ranges,
     member: Member,
+    /// Where the member's own store stood when it was connected.
+    position: Position,
     watch: Watch,
     /// Ranges whose watch was asked for, in that order: etcd answers in it.
     creating: VecDeque<RangeId>,
@@ -79,36 +89,43 @@ struct Session<'a> {
     logging_in: bool,
     logins: Backoff,
     jobs: JoinSet<Done>,
-    /// Whether the member was asked where it stands.
+    /// Whether the ranges have been taken up.
+    begun: bool,
+    /// Whether the quorum is being asked how far it has come.
     asking: bool,
+    /// Whether it did not answer last time.
+    unanswered: bool,
+    /// How far the cluster had come, and when it was asked, where not all of that is on the board yet;
+    /// the oldest first.
+    owed: Vec<(i64, Instant)>,
     /// When the member last gave any sign of life.
     heard: Instant,
-    /// Whether neither the stream nor a list has said anything since the last beat.
-    quiet: bool,
+    /// When the watch stream last said anything.
+    stream_heard: Instant,
     /// When a page of a list last came in.
     page: Arc<Mutex<Instant>>,
-    /// When the member last proved that the board is up to date.
-    proved: Instant,
 }
 
 /// What a job brought.
 enum Done {
     /// A list, and what had been seen of the cluster before it.
     Listed(RangeId, Option<Position>, Result<lists::Found, EtcdError>),
-    /// Where the member stands, what had been seen of the cluster before, and when that was.
-    Position(Result<Position, EtcdError>, Option<Position>, Instant),
+    /// How far the cluster has come; what had been seen of it before, and when it was asked.
+    Latest(Result<Option<Position>, EtcdError>, Option<Position>, Instant),
     LoggedIn(Result<(), EtcdError>),
     /// The wait after a refusal is over.
     List(RangeId),
 }
 
 impl<'a> Session<'a> {
-    fn new(task: &'a Task, ranges: &'a mut Ranges, member: Member) -> Self {
+    fn new(task: &'a Task, ranges: &'a mut Ranges, member: Member, position: Position) -> Self {
         let (watch, now) = (member.watch(), Instant::now());
+        ranges.iter_mut().for_each(|(_, range)| range.work = Work::default());
         Self {
             task,
             ranges,
             member,
+            position,
             watch,
             creating: VecDeque::new(),
             watching: HashMap::new(),
@@ -117,44 +134,47 @@ impl<'a> Session<'a> {
             logging_in: false,
             logins: Backoff::new(&task.timing),
             jobs: JoinSet::new(),
+            begun: false,
             asking: false,
+            unanswered: false,
+            owed: Vec::new(),
             heard: now,
-            quiet: false,
+            stream_heard: now,
             page: Arc::new(Mutex::new(now)),
-            proved: now,
         }
     }
 
-    /// Takes up every range where it was left.
-    fn start(&mut self, position: Position) {
+    /// Takes up every range where it was left. `position` is the cluster's.
+    fn begin(&mut self, position: Position) {
+        self.begun = true;
         let task = self.task;
         tracing::info!(source = %task.name, member = self.member.endpoint(), "connected to etcd");
-        let doubt = self.ranges.seen.is_some_and(|seen| !position.can_follow(seen));
-        if doubt && self.ranges.is_empty() {
-            self.ranges.forget_history(position);
-        } else if doubt {
-            // A member that lags behind, or another history: lists will tell.
-            let seen = self.ranges.seen;
-            tracing::warn!(source = %task.name, ?seen, now = ?position, "etcd is behind what was seen of it");
-        } else {
-            self.see(position);
+        match self.ranges.seen {
+            Some(seen) if !position.can_follow(seen) => self.forget_history(seen, position),
+            _ => self.see(position),
         }
         for id in self.ranges.ids() {
             let Some(range) = self.ranges.get_mut(id) else { continue };
-            range.work = Work::default();
-            if range.applied > 0 && !doubt {
-                self.create(id);
-            } else {
-                self.list(id);
+            match (range.applied > 0, range.held) {
+                (true, _) => self.create(id),
+                (false, true) => self.list_soon(id),
+                (false, false) => self.list(id),
             }
         }
         if !self.ranges.whole {
             task.status.well();
             task.report(Report::Up(task.slot));
-            if !doubt && self.ranges.all_known(position.revision) {
-                self.prove();
-            }
         }
+    }
+
+    /// Another cluster, or the same one as it once was: everything is read again, and the sets stay in
+    /// use until that is done.
+    fn forget_history(&mut self, seen: Position, now: Position) {
+        let (name, member) = (&self.task.name, self.member.endpoint());
+        tracing::error!(source = %name, member, ?seen, ?now,
+            "etcd is another cluster or was restored from a backup, reading everything again");
+        self.ranges.forget_history(now);
+        self.task.status.revision(now.revision);
     }
 
     fn want(&mut self, service: ServiceName) {
@@ -182,7 +202,7 @@ impl<'a> Session<'a> {
     fn done(&mut self, done: Done) -> Result<(), String> {
         match done {
             Done::Listed(id, before, result) => self.listed(id, before, result),
-            Done::Position(result, before, asked) => self.position(result, before, asked),
+            Done::Latest(result, before, asked) => self.latest(result, before, asked),
             Done::LoggedIn(result) => {
                 self.logging_in = false;
                 result.map_err(|error| error.to_string())?;
@@ -190,25 +210,18 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Done::List(id) => {
-                self.list(id);
+                if self.ranges.get(id).is_some_and(|range| range.work.later) {
+                    self.list(id);
+                }
                 Ok(())
             }
         }
     }
 
-    /// Asks for signs of life, and lists again what has not been listed for long.
+    /// Asks for proof, and lists again what has not been listed for long.
     fn beat(&mut self) -> Result<(), String> {
-        let task = self.task;
-        if !self.watching.is_empty() && self.proved.elapsed() >= task.timing.stall {
-            let (member, stall) = (self.member.endpoint(), task.timing.stall);
-            return Err(format!("{member}: the watch stream has been behind for {stall:?}"));
-        }
-        // An answer to this proves most. Newer members do not give it while nothing is written.
-        self.watch.request(WatchRequest::Progress);
-        if self.quiet || self.watching.is_empty() {
-            self.ask_position();
-        }
-        self.quiet = true;
+        self.stalled()?;
+        self.ask();
         let now = Instant::now();
         let due = |range: &Range| {
             range.work.watch != WatchState::None && range.relist.is_some_and(|at| at <= now)
@@ -221,39 +234,81 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn ask_position(&mut self) {
-        if self.asking {
-            return;
+    /// Whether the watch stream is open and does not tell what there is to tell.
+    fn stalled(&self) -> Result<(), String> {
+        let (member, stall) = (self.member.endpoint(), self.task.timing.stall);
+        match self.owed.first() {
+            Some(&(revision, asked))
+                if asked.elapsed().min(self.stream_heard.elapsed()) >= stall
+                    && !self.ranges.all_watches_know(revision) =>
+            {
+                Err(format!("{member}: the watch stream is behind and silent for {stall:?}"))
+            }
+            _ => Ok(()),
         }
-        self.asking = true;
-        let (member, before, now) = (self.member.clone(), self.ranges.seen, Instant::now());
-        self.jobs.spawn(async move { Done::Position(member.position().await, before, now) });
     }
 
-    fn position(
+    /// Asks the quorum how far the cluster has come.
+    fn ask(&mut self) {
+        if std::mem::replace(&mut self.asking, true) {
+            return;
+        }
+        let (member, before, now) = (self.member.clone(), self.ranges.seen, Instant::now());
+        let key = self.ranges.readable_key();
+        self.jobs.spawn(async move { Done::Latest(member.latest(&key).await, before, now) });
+    }
+
+    fn latest(
         &mut self,
-        result: Result<Position, EtcdError>,
+        result: Result<Option<Position>, EtcdError>,
         before: Option<Position>,
         asked: Instant,
     ) -> Result<(), String> {
         self.asking = false;
-        let position = match result {
-            Ok(position) => position,
-            // It may be slow with this one question.
-            Err(_) if self.heard > asked => return Ok(()),
+        let latest = match result {
+            Ok(latest) => latest,
+            // It may be slow with this one question; a member that is cut off is slow with all.
+            Err(_) if self.heard > asked && !std::mem::replace(&mut self.unanswered, true) => {
+                return Ok(());
+            }
             Err(error) => return Err(error.to_string()),
         };
         self.heard = Instant::now();
-        if before.is_some_and(|before| !position.can_follow(before)) {
-            return Err(format!("{}: has gone back in time", self.member.endpoint()));
+        self.unanswered = false;
+        match (before, latest) {
+            _ if !self.begun => self.begin(latest.unwrap_or(self.position)),
+            (Some(before), Some(now)) if !now.can_follow(before) => {
+                return Err(format!("{}: has gone back in time", self.member.endpoint()));
+            }
+            _ => {}
         }
-        if self.ranges.all_known(position.revision) {
-            self.prove();
-        } else {
+        let Some(position) = latest else {
+            // Nothing may be read, which proves as much where nothing is held.
+            if self.ranges.all_known(i64::MAX) {
+                self.task.status.proved_at(asked);
+            }
+            return Ok(());
+        };
+        self.see(position);
+        if self.owed.len() == MAX_OWED {
+            self.owed.pop();
+        }
+        self.owed.push((position.revision, asked));
+        self.settle();
+        if !self.owed.is_empty() {
             self.watch.request(WatchRequest::Progress);
         }
-        self.see(position);
         Ok(())
+    }
+
+    /// Looks for what was owed and is on the board now: that is as current as the question was.
+    fn settle(&mut self) {
+        let ranges = &*self.ranges;
+        let settled = self.owed.iter().take_while(|(revision, _)| ranges.all_known(*revision));
+        let settled = settled.count();
+        if let Some((_, asked)) = self.owed.drain(..settled).next_back() {
+            self.task.status.proved_at(asked);
+        }
     }
 
     fn silent(&mut self) -> Result<(), String> {
@@ -264,16 +319,6 @@ impl<'a> Session<'a> {
         }
         let (member, silence) = (self.member.endpoint(), self.task.timing.silence);
         Err(format!("{member}: nothing heard for {silence:?}"))
-    }
-
-    fn hear(&mut self) {
-        self.heard = Instant::now();
-        self.quiet = false;
-    }
-
-    fn prove(&mut self) {
-        self.proved = Instant::now();
-        self.task.status.proved();
     }
 
     fn see(&mut self, position: Position) {

@@ -1,8 +1,12 @@
 //! Lists: the first one of a range, and those that mend what a watch cannot.
 
-use std::{collections::HashMap, sync::PoisonError, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::discovery::backoff::jitter;
 use crate::discovery::desk::Report;
@@ -32,6 +36,23 @@ impl Session<'_> {
         }
     }
 
+    /// Queues a list of a range whose set is in use and only has to be checked: after a while, so that
+    /// a fleet does not list all at once when etcd comes back.
+    pub(super) fn list_soon(&mut self, id: RangeId) {
+        self.list_after(id, self.task.timing.spread.mul_f64(fastrand::f64()));
+    }
+
+    /// Queues a list of a range after a wait, unless it is listed before.
+    pub(super) fn list_after(&mut self, id: RangeId, wait: Duration) {
+        let Some(range) = self.ranges.get_mut(id) else { return };
+        if !std::mem::replace(&mut range.work.later, true) {
+            self.jobs.spawn(async move {
+                sleep(wait).await;
+                Done::List(id)
+            });
+        }
+    }
+
     /// Starts as many lists as may run at a time. Their values are read as the pages come in, so that
     /// no single moment pays for all.
     pub(super) fn start_lists(&mut self) {
@@ -40,10 +61,11 @@ impl Session<'_> {
         {
             let Some(range) = self.ranges.get_mut(id) else { continue };
             range.work.replay.clear();
+            range.work.later = false;
             let scope = range.scope.clone();
             let keys = if scope.service.is_some() { MAX_LISTED } else { MAX_LISTED_WHOLE };
             let limits = ListLimits { keys, pause: PAUSE };
-            let (member, page) = (self.member.clone(), self.page.clone());
+            let (member, page) = (self.member.clone(), Arc::clone(&self.page));
             let before = self.ranges.seen;
             self.lists += 1;
             self.jobs.spawn(async move {
@@ -79,19 +101,18 @@ impl Session<'_> {
             }
             Err(error) => return Err(error.to_string()),
         };
-        self.hear();
+        self.heard = Instant::now();
         let position = list.position;
         // The list is linearizable, so only another history can be behind what was seen before it.
-        if before.is_some_and(|before| !position.can_follow(before)) {
-            self.ranges.forget_history(position);
-            let (name, member) = (&self.task.name, self.member.endpoint());
-            tracing::error!(source = %name, member, ?before, now = ?position,
-                "etcd is another cluster or was restored from a backup, reading everything again");
+        if let Some(before) = before.filter(|before| !position.can_follow(*before)) {
+            self.forget_history(before, position);
+            let member = self.member.endpoint();
             return Err(format!("{member}: another cluster, or restored from a backup"));
         }
         self.see(position);
         self.apply_list(id, list, items);
         self.report_list(id);
+        self.settle();
         Ok(())
     }
 
@@ -112,7 +133,10 @@ impl Session<'_> {
         range.applied = range.applied.max(revision);
         range.known = range.known.max(revision);
         range.relist = Some(Instant::now() + jitter(self.task.timing.relist));
-        range.work.refusals = 0;
+        if std::mem::take(&mut range.work.refusals) > 0 {
+            self.task.status.well();
+        }
+        range.held = true;
         let (slot, name) = (self.task.slot, &self.task.name);
         let Scope { service, prefix, .. } = &range.scope;
         if list.cut {

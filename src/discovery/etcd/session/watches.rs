@@ -33,11 +33,12 @@ impl Session<'_> {
     /// # Errors
     /// What ends the session.
     pub(super) fn response(&mut self, response: &WatchResponse) -> Result<(), String> {
-        self.hear();
+        (self.heard, self.stream_heard) = (Instant::now(), Instant::now());
         if let Some(header) = response.header() {
-            // The header of a compacted watch is empty, and of no cluster.
+            // The header of a compacted watch is empty, and of no cluster. The term is the member's own:
+            // that of one that is cut off grows without anyone following it.
             if header.revision() > 0 {
-                self.see(Position::from(header));
+                self.see(Position { term: 0, ..Position::from(header) });
             }
         }
         let id = if response.created() {
@@ -58,6 +59,7 @@ impl Session<'_> {
         } else if let Some(header) = response.header() {
             self.progress(id, header.revision());
         }
+        self.settle();
         Ok(())
     }
 
@@ -72,8 +74,7 @@ impl Session<'_> {
         self.watching.insert(watch, id);
         if self.creating.is_empty() {
             // Proof that all is up to date need not wait for the next beat.
-            self.watch.request(WatchRequest::Progress);
-            self.ask_position();
+            self.ask();
         }
     }
 
@@ -89,9 +90,6 @@ impl Session<'_> {
                     range.known = range.known.max(revision);
                 }
             }
-        }
-        if self.ranges.all_known(revision) {
-            self.prove();
         }
     }
 
@@ -144,7 +142,7 @@ impl Session<'_> {
         tracing::info!(source = %name, %prefix, reason, compacted, "watch ended, taking it up again");
         if compacted > 0 {
             // What it would have told is gone; only a list can say what changed.
-            self.list(id);
+            self.list_soon(id);
         } else if Watch::is_token_problem(response) {
             self.log_in();
         } else if Watch::is_permission_problem(response) {
@@ -174,6 +172,7 @@ impl Session<'_> {
     /// Goes on with a new stream.
     pub(super) fn reopen(&mut self) {
         self.watch = self.member.watch();
+        self.stream_heard = Instant::now();
         self.creating.clear();
         self.watching.clear();
         for id in self.ranges.ids() {
@@ -192,6 +191,10 @@ impl Session<'_> {
             if range.work.refusals == 0 {
                 tracing::warn!(source = %self.task.name, %service, reason, "etcd refuses a service");
             }
+            if range.held {
+                let problem = format!("service {service}: {reason}; its last set stays in use");
+                self.task.status.problem(&problem);
+            }
             self.task.report(Report::Refused(self.task.slot, service, reason.to_owned()));
         }
         self.list_later(id);
@@ -203,9 +206,6 @@ impl Session<'_> {
         let mut backoff = Backoff::new(&self.task.timing);
         let wait = (0..=range.work.refusals).map(|_| backoff.next()).last().unwrap_or_default();
         range.work.refusals = (range.work.refusals + 1).min(16);
-        self.jobs.spawn(async move {
-            sleep(wait).await;
-            Done::List(id)
-        });
+        self.list_after(id, wait);
     }
 }
