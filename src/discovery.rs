@@ -16,6 +16,7 @@ mod backoff;
 mod board;
 mod desk;
 mod directory;
+mod doubts;
 mod etcd;
 mod file;
 mod run;

@@ -38,7 +38,7 @@ pub fn chain(
     drain: Rc<Drain>,
 ) -> impl Service<Box<Call>, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
     let views = Rc::new(Views::new(&parts.metrics));
-    let connector = Rc::new(Connector::default());
+    let connect = ConnectLayer::new(Connector::default(), parts.directory.clone());
     ServiceBuilder::new()
         .layer(ObserveLayer::new(Rc::clone(&views), parts.access_log.clone()))
         .layer(AdmitLayer::new(drain))
@@ -46,6 +46,6 @@ pub fn chain(
         .layer(ResolveLayer::new(Arc::clone(&parts.live), parts.directory.clone(), views))
         .layer(DeadlineLayer)
         .layer(BalanceLayer)
-        .layer(ConnectLayer::new(connector))
+        .layer(connect)
         .service(Forward)
 }

@@ -383,6 +383,60 @@ async fn a_black_hole_is_noticed_by_its_silence() {
 }
 
 #[tokio::test]
+async fn a_watch_that_says_nothing_is_found_out_by_what_it_should_have_said() {
+    let etcd = Etcd::start().await;
+    let relay = Relay::to(etcd.address()).await;
+    etcd.put("orders/1", &value("10.0.0.1:80")).await;
+    let timing =
+        Timing { heartbeat: Duration::from_millis(100), stall: Duration::from_secs(1), ..brisk() };
+    let (directory, _discovery) =
+        discovery::start_with(vec![source("main", etcd_source(&relay.url()))], timing);
+    let service = directory.resolve(&name("orders"), LIMIT).await.unwrap();
+    let age = || directory.sources()[0].age.unwrap();
+    until("proof", || directory.sources()[0].age.is_some()).await;
+    relay.mute();
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(directory.sources()[0].problem, None, "there is nothing that it should have said");
+    assert!(age() < Duration::from_secs(1), "{:?}", age());
+    etcd.put("orders/2", &value("10.0.0.2:80")).await;
+    let put = Instant::now();
+    until("the silence to show", || directory.sources()[0].problem.is_some()).await;
+    assert!(age() + Duration::from_millis(200) >= put.elapsed(), "{:?}", age());
+    relay.mend();
+    until_addresses(&service, &["10.0.0.1:80", "10.0.0.2:80"]).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_in_doubt_is_looked_up_again_whatever_the_watch_says() {
+    let etcd = Etcd::start().await;
+    let relay = Relay::to(etcd.address()).await;
+    etcd.put("orders/1", &value("10.0.0.1:80")).await;
+    let of = |mode| source("main", EtcdSource { mode, ..etcd_source(&relay.url()) });
+    let (lazy, _lazy) = discovery::start_with(vec![of(Mode::Lazy)], brisk());
+    let (eager, _eager) = discovery::start_with(vec![of(Mode::Eager)], brisk());
+    let services = [
+        lazy.resolve(&name("orders"), LIMIT).await.unwrap(),
+        eager.resolve(&name("orders"), LIMIT).await.unwrap(),
+    ];
+    etcd.put("orders/2", &value("10.0.0.2:80")).await;
+    for service in &services {
+        until_addresses(service, &["10.0.0.1:80", "10.0.0.2:80"]).await;
+    }
+    relay.mute();
+    etcd.delete("orders/1").await;
+    for (directory, service) in [&lazy, &eager].into_iter().zip(&services) {
+        assert_eq!(addresses(service).len(), 2, "nobody has told");
+        directory.doubt(service.name());
+        until_addresses(service, &["10.0.0.2:80"]).await;
+    }
+    relay.mend();
+    etcd.put("orders/3", &value("10.0.0.3:80")).await;
+    for service in &services {
+        until_addresses(service, &["10.0.0.2:80", "10.0.0.3:80"]).await;
+    }
+}
+
+#[tokio::test]
 async fn without_etcd_calls_fail_fast_until_it_is_there() {
     let mut etcd = Etcd::stopped();
     let (directory, _discovery) = start(&etcd.url());

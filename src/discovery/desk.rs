@@ -20,7 +20,8 @@ use crate::model::ServiceName;
 use super::{
     Timing,
     board::{Board, Slot},
-    directory::{Answer, Directory, Question, ResolveError},
+    directory::{Answer, Ask, Directory, Question, ResolveError},
+    doubts::Doubts,
     timing::{MAX_ABSENT, MAX_REMEMBERED, MAX_SERVICES, MAX_UNANSWERED},
 };
 
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Want(ServiceName),
     /// Nobody needs it any more.
     Forget(ServiceName),
+    /// List this service now: what was told of it may not be all.
+    Check(ServiceName),
 }
 
 /// What a source, or whoever runs the sources, tells the desk.
@@ -79,6 +82,7 @@ pub(super) struct Desk {
     unseen: HashSet<ServiceName>,
     /// Absent names that are not watched.
     remembered: HashMap<ServiceName, Instant>,
+    doubts: Doubts,
 }
 
 /// A name that lazy sources were asked for.
@@ -98,6 +102,7 @@ impl Desk {
         Self {
             directory,
             board,
+            doubts: Doubts::new(timing.recheck),
             timing,
             peers: Vec::new(),
             interests: HashMap::new(),
@@ -109,7 +114,7 @@ impl Desk {
     /// Works until nobody can ask or report any more.
     pub(super) async fn run(
         mut self,
-        mut questions: mpsc::UnboundedReceiver<Question>,
+        mut asks: mpsc::UnboundedReceiver<Ask>,
         mut reports: mpsc::UnboundedReceiver<Report>,
     ) {
         let mut sweep = interval(self.timing.sweep);
@@ -122,8 +127,9 @@ impl Desk {
                     Some(report) => self.report(report, Instant::now()),
                     None => return,
                 },
-                question = questions.recv() => match question {
-                    Some(question) => self.ask(question, Instant::now()),
+                ask = asks.recv() => match ask {
+                    Some(Ask::Question(question)) => self.ask(question, Instant::now()),
+                    Some(Ask::Doubt(name)) => self.doubt(&name, Instant::now()),
                     None => return,
                 },
                 _ = sweep.tick() => self.sweep(Instant::now()),
@@ -153,16 +159,27 @@ impl Desk {
         self.answer(&name, now);
     }
 
+    /// Has a service listed again whose endpoints cannot be connected, unless that was done lately.
+    fn doubt(&mut self, name: &ServiceName, now: Instant) {
+        if self.directory.find(name).is_some() && self.doubts.may_check(name, now) {
+            tracing::info!(service = %name, "endpoints cannot be connected, asking the sources again");
+            for peer in self.peers.iter().filter_map(|peer| peer.commands.as_ref()) {
+                let _ = peer.send(Command::Check(name.clone()));
+            }
+        }
+    }
+
     fn report(&mut self, report: Report, now: Instant) {
         match report {
             Report::Peers(peers) => self.take_peers(peers, now),
             Report::Started(slot, commands) => {
-                for name in self.interests.keys() {
+                let Some(peer) = self.peers.iter_mut().find(|peer| peer.slot == slot) else {
+                    return;
+                };
+                for name in self.interests.keys().filter(|_| peer.lazy) {
                     let _ = commands.send(Command::Want(name.clone()));
                 }
-                if let Some(peer) = self.peers.iter_mut().find(|peer| peer.slot == slot) {
-                    peer.commands = Some(commands);
-                }
+                peer.commands = Some(commands);
             }
             Report::Up(slot) => self.reach(slot, Reach::Up, now),
             Report::Down(slot, reason) => self.reach(slot, Reach::Down(reason), now),
@@ -209,19 +226,23 @@ impl Desk {
     }
 
     fn want(&mut self, name: &ServiceName, now: Instant) {
-        for peer in self.peers.iter().filter_map(|peer| peer.commands.as_ref()) {
-            let _ = peer.send(Command::Want(name.clone()));
-        }
+        self.tell_lazy(&Command::Want(name.clone()));
         self.unseen.insert(name.clone());
         let (listed, refused, waiting) = (Vec::new(), Vec::new(), Vec::new());
         let interest = Interest { asked: now, active: now, calls: 0, listed, refused, waiting };
         self.interests.insert(name.clone(), interest);
     }
 
-    fn forget(&mut self, name: &ServiceName) {
-        for peer in self.peers.iter().filter_map(|peer| peer.commands.as_ref()) {
-            let _ = peer.send(Command::Forget(name.clone()));
+    fn tell_lazy(&self, command: &Command) {
+        for peer in self.peers.iter().filter(|peer| peer.lazy) {
+            if let Some(commands) = &peer.commands {
+                let _ = commands.send(command.clone());
+            }
         }
+    }
+
+    fn forget(&mut self, name: &ServiceName) {
+        self.tell_lazy(&Command::Forget(name.clone()));
         self.interests.remove(name);
         self.unseen.remove(name);
         self.directory.unmark_asked(name);
@@ -299,6 +320,7 @@ impl Desk {
     /// Lets go of services that nobody calls, and of absent ones that nobody asks for.
     fn sweep(&mut self, now: Instant) {
         self.remembered.retain(|_, until| now < *until);
+        self.doubts.sweep(now);
         let mut gone = Vec::new();
         for (name, interest) in &mut self.interests {
             interest.waiting.retain(|reply| !reply.is_closed());

@@ -29,7 +29,7 @@ struct Shared {
     known: RwLock<Known>,
     sources: RwLock<Vec<Arc<Status>>>,
     /// Where questions go; none while no discovery runs behind this directory.
-    desk: OnceLock<mpsc::UnboundedSender<Question>>,
+    desk: OnceLock<mpsc::UnboundedSender<Ask>>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +39,15 @@ struct Known {
     lazy: bool,
     /// Services that every such source has been asked for.
     asked: HashSet<ServiceName>,
+}
+
+/// What somebody wants of the desk.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// To know a service.
+    Question(Question),
+    /// To have the registrations of a service looked at again.
+    Doubt(ServiceName),
 }
 
 /// What somebody wants to know of the sources.
@@ -115,7 +124,7 @@ impl Directory {
         let unavailable = |reason| Err(ResolveError::Unavailable { service: name.clone(), reason });
         let (reply, answer) = oneshot::channel();
         // Where nobody reads it, the reply is dropped with the question.
-        let _ = desk.send(Question { name: name.clone(), reply });
+        let _ = desk.send(Ask::Question(Question { name: name.clone(), reply }));
         match timeout(limit, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => unavailable("discovery has stopped".to_owned()),
@@ -123,6 +132,14 @@ impl Directory {
                 Some(service) => Ok(service),
                 None => unavailable(format!("no answer within {limit:?}{}", self.problems())),
             },
+        }
+    }
+
+    /// Says that an endpoint of the service cannot be connected time and again: the sources will be
+    /// asked whether it is still registered, though not as often as this may be called. Never waits.
+    pub fn doubt(&self, name: &ServiceName) {
+        if let Some(desk) = self.shared.desk.get() {
+            let _ = desk.send(Ask::Doubt(name.clone()));
         }
     }
 
@@ -199,7 +216,7 @@ impl Directory {
     }
 
     /// Connects the directory to what answers questions; only once.
-    pub(super) fn connect(&self, desk: mpsc::UnboundedSender<Question>) {
+    pub(super) fn connect(&self, desk: mpsc::UnboundedSender<Ask>) {
         let connected = self.shared.desk.set(desk);
         debug_assert!(connected.is_ok(), "a directory has one desk");
     }

@@ -133,5 +133,7 @@ fn note(task: &Task, ranges: &mut Ranges, command: Command) {
             }
         }
         Command::Forget(service) => drop(ranges.remove(&service)),
+        // Nothing to ask; the next connection takes up where this one stopped.
+        Command::Check(_) => {}
     }
 }

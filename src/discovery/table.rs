@@ -84,6 +84,8 @@ pub(super) struct Table {
     /// Whether the last non-empty set outlives an empty one.
     keep: bool,
     cut: bool,
+    /// Revision of the last list.
+    listed: i64,
     /// Newest revision seen here.
     pub(super) revision: i64,
 }
@@ -106,13 +108,15 @@ impl Table {
             live: 0,
             keep,
             cut: false,
+            listed: 0,
             revision: 0,
         }
     }
 
-    /// Applies changes in their order.
-    pub(super) fn apply(&mut self, changes: Vec<Change>) -> Touched {
+    /// Applies changes in their order. A list may have been ahead of them.
+    pub(super) fn apply(&mut self, mut changes: Vec<Change>) -> Touched {
         let mut touched = Touched::default();
+        changes.retain(|change| change.revision() > self.listed);
         self.changes(changes, &mut touched);
         self.settle(&mut touched);
         touched
@@ -130,7 +134,7 @@ impl Table {
         for item in listing.items {
             self.put(item, listing.fresh, &mut touched);
         }
-        self.revision = listing.revision;
+        (self.listed, self.revision) = (listing.revision, listing.revision);
         let newer =
             listing.replay.into_iter().filter(|change| change.revision() > listing.revision);
         self.changes(newer, &mut touched);

@@ -20,6 +20,8 @@ pub(super) const MAX_LISTED: usize = 5 * MAX_KEYS;
 pub(super) const MAX_LISTED_WHOLE: usize = 1_000_000;
 /// Lists of one source under way at a time.
 pub(super) const MAX_LISTS: usize = 8;
+/// Services that may be in doubt at a time, because their endpoints cannot be connected.
+pub(super) const MAX_DOUBTED: usize = 64;
 /// Rejected records shown in one snapshot; the count knows them all.
 pub(super) const MAX_REJECTED_SHOWN: usize = 100;
 /// A watch response of this many bytes may be a part of one revision: etcd splits at 2 MiB unless it
@@ -41,6 +43,9 @@ pub struct Timing {
     /// Between two lists of the same keys, to mend what a watch may have missed; 10 % more or less.
     /// Default 10 min.
     pub relist: Duration,
+    /// Least time between two lists of a service whose endpoints cannot be connected; doubles as long
+    /// as that lasts. Default 5 s.
+    pub recheck: Duration,
     /// A service without a call for this long is dropped. Default 10 min.
     pub idle: Duration,
     /// A service that no source knows is watched for this long after it was last asked for. Default
@@ -73,6 +78,7 @@ impl Default for Timing {
             stall: Duration::from_secs(20),
             spread: Duration::from_secs(5),
             relist: Duration::from_secs(600),
+            recheck: Duration::from_secs(5),
             idle: Duration::from_secs(600),
             absent: Duration::from_secs(30),
             remember: Duration::from_secs(1),

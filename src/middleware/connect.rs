@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use tower::{Layer, Service};
@@ -13,24 +14,33 @@ use super::Connected;
 use crate::{
     call::{AttemptError, Call, CallError, Progress, Reply},
     connect::{Connector, DialError, Dialing, Upstream},
+    discovery::Directory,
+    metrics::AttemptOutcome,
     model::Reason,
 };
 
 /// Makes [`Connect`].
 #[derive(Clone, Debug)]
-pub struct ConnectLayer(Rc<Connector>);
+pub struct ConnectLayer(Rc<Parts>);
 
 /// Connects endpoints.
 #[derive(Clone, Debug)]
 pub struct Connect<S> {
     inner: S,
-    connector: Rc<Connector>,
+    parts: Rc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    connector: Connector,
+    directory: Directory,
 }
 
 impl ConnectLayer {
-    /// Takes connections from `connector`.
-    pub const fn new(connector: Rc<Connector>) -> Self {
-        Self(connector)
+    /// Takes connections from `connector`, and tells `directory` of endpoints that cannot be
+    /// connected time and again.
+    pub fn new(connector: Connector, directory: Directory) -> Self {
+        Self(Rc::new(Parts { connector, directory }))
     }
 }
 
@@ -38,7 +48,7 @@ impl<S> Layer<S> for ConnectLayer {
     type Service = Connect<S>;
 
     fn layer(&self, inner: S) -> Connect<S> {
-        Connect { inner, connector: Rc::clone(&self.0) }
+        Connect { inner, parts: Rc::clone(&self.0) }
     }
 }
 
@@ -56,17 +66,19 @@ where
 
     fn call(&mut self, call: Box<Call>) -> Connecting<S> {
         let (target, endpoint) = (call.meta.target(), call.meta.endpoint());
-        let ready = self.connector.ready(&endpoint, &target.policy);
+        let Parts { connector, .. } = &*self.parts;
+        let ready = connector.ready(&endpoint, &target.policy);
         let metrics = &target.view.metrics;
-        self.connector.prepare(&endpoint, &target.policy, metrics);
+        connector.prepare(&endpoint, &target.policy, metrics);
         if let Some(upstream) = ready {
             return Connecting::There { going: self.inner.call(Connected { call, upstream }) };
         }
         // Not less for a call whose deadline is near: `deadline` ends that by itself, and others may
         // be waiting for the same connection.
         let limit = target.policy.connect_timeout;
-        let dialing = self.connector.dial(&endpoint, &target.policy, limit, metrics);
-        Connecting::Dialing { dialing, call: Some(call), inner: self.inner.clone() }
+        let dialing = connector.dial(&endpoint, &target.policy, limit, metrics);
+        let (parts, inner) = (Rc::clone(&self.parts), self.inner.clone());
+        Connecting::Dialing { dialing, call: Some(call), inner, parts }
     }
 }
 
@@ -78,7 +90,7 @@ pin_project_lite::pin_project! {
         /// Connected.
         There { #[pin] going: S::Future },
         /// Waiting for the connection; the call goes on when it is there.
-        Dialing { dialing: Dialing, call: Option<Box<Call>>, inner: S },
+        Dialing { dialing: Dialing, call: Option<Box<Call>>, inner: S, parts: Rc<Parts> },
     }
 }
 
@@ -92,17 +104,35 @@ where
         loop {
             let going = match self.as_mut().project() {
                 Stage::There { going } => return going.poll(cx),
-                Stage::Dialing { dialing, call, inner } => {
+                Stage::Dialing { dialing, call, inner, parts } => {
                     let dialed: Result<Upstream, DialError> = ready!(dialing.as_mut().poll(cx));
                     // Only taken when this stage is left.
                     let Some(call) = call.take() else { return Poll::Pending };
                     match dialed {
-                        Ok(upstream) => inner.call(Connected { call, upstream }),
-                        Err(error) => return Poll::Ready(Err(failed(call, &error))),
+                        Ok(upstream) => {
+                            call.meta.endpoint().load.connected();
+                            inner.call(Connected { call, upstream })
+                        }
+                        Err(error) => {
+                            parts.note(&call, &error);
+                            return Poll::Ready(Err(failed(call, &error)));
+                        }
                     }
                 }
             };
             self.set(Self::There { going });
+        }
+    }
+}
+
+impl Parts {
+    /// An endpoint that cannot be connected time and again may no longer be registered: discovery is
+    /// asked to look again. One that refuses calls is there.
+    fn note(&self, call: &Call, error: &DialError) {
+        if error.outcome() != AttemptOutcome::Refused
+            && call.meta.endpoint().load.connect_failed(Instant::now())
+        {
+            self.directory.doubt(call.meta.target().view.name());
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use super::Address;
@@ -125,7 +126,13 @@ pub struct Load {
     in_flight: AtomicU32,
     picks: AtomicU64,
     gone: AtomicBool,
+    /// Failures to connect in a row, in the lowest byte; above it, when the first of them was.
+    failures: AtomicU64,
 }
+
+/// Failures to connect in a row, within [`DOUBT_WITHIN`], that make a registration doubtful.
+const DOUBT_AFTER: u64 = 5;
+const DOUBT_WITHIN: Duration = Duration::from_secs(30);
 
 impl Load {
     /// Calls that hold this endpoint now.
@@ -143,6 +150,31 @@ impl Load {
         self.picks.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    /// Counts a failure to connect. True for each fifth in a row within 30 s: then whoever registered
+    /// the address may have forgotten to say that it is gone.
+    pub fn connect_failed(&self, now: Instant) -> bool {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let now = now.saturating_duration_since(*START).as_millis() as u64;
+        let next = |before: u64| {
+            let (since, count) = (before >> 8, (before & 0xff) + 1);
+            let in_a_row = count > 1 && now.saturating_sub(since) < DOUBT_WITHIN.as_millis() as u64;
+            match (in_a_row, count) {
+                (false, _) => now << 8 | 1,
+                (true, DOUBT_AFTER) => 0,
+                (true, count) => since << 8 | count,
+            }
+        };
+        let before = self.failures.fetch_update(Relaxed, Relaxed, |before| Some(next(before)));
+        before.is_ok_and(|before| next(before) == 0)
+    }
+
+    /// Counts that it was connected. One look, where it had not failed before.
+    pub fn connected(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
     }
 
     /// Whether the address has left the service: its pooled connections end with their last call.
@@ -163,5 +195,30 @@ pub struct InFlight(Arc<Load>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fifth_failure_to_connect_in_a_row_makes_an_address_doubtful() {
+        let (load, start) = (Load::default(), Instant::now());
+        let fail = |after| load.connect_failed(start + Duration::from_secs(after));
+        let rows: Vec<_> = (0..10).map(fail).collect();
+        let doubtful = [false, false, false, false, true];
+        assert_eq!(rows, [doubtful, doubtful].concat());
+        (10..14).for_each(|at| assert!(!fail(at)));
+        load.connected();
+        assert!(!fail(14), "the row was broken");
+    }
+
+    #[test]
+    fn failures_that_are_far_apart_are_no_row() {
+        let (load, start) = (Load::default(), Instant::now());
+        for after in (0..100).map(|n| n * 8) {
+            assert!(!load.connect_failed(start + Duration::from_secs(after)), "{after}");
+        }
     }
 }

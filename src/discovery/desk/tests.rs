@@ -18,6 +18,7 @@ struct Office {
     board: Arc<Mutex<Board>>,
     reports: mpsc::UnboundedSender<Report>,
     commands: mpsc::UnboundedReceiver<Command>,
+    whole: mpsc::UnboundedReceiver<Command>,
 }
 
 /// Slot 0 is lazy, slot 1 is not.
@@ -35,6 +36,7 @@ fn office() -> Office {
     let (questions, asked) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::unbounded_channel();
     let (sender, commands) = mpsc::unbounded_channel();
+    let (to_whole, whole) = mpsc::unbounded_channel();
     directory.connect(questions);
     directory.set_sources(Vec::new(), true);
     let desk = Desk::new(directory.clone(), Arc::clone(&board), Timing::default());
@@ -46,7 +48,8 @@ fn office() -> Office {
     let peers = vec![peer(LAZY, "main", true), peer(WHOLE, "static", false)];
     reports.send(Report::Peers(peers)).unwrap();
     reports.send(Report::Started(LAZY, sender)).unwrap();
-    Office { directory, board, reports, commands }
+    reports.send(Report::Started(WHOLE, to_whole)).unwrap();
+    Office { directory, board, reports, commands, whole }
 }
 
 impl Office {
@@ -240,6 +243,25 @@ async fn a_source_that_starts_again_is_told_what_is_wanted() {
     let (sender, mut commands) = mpsc::unbounded_channel();
     office.tell(Report::Started(LAZY, sender));
     assert_eq!(commands.recv().await, Some(Command::Want(name)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_source_is_asked_about_endpoints_in_doubt_and_only_lazy_ones_what_they_are_called_for()
+ {
+    let mut office = office().open();
+    let ask = office.ask("orders");
+    office.put(LAZY, "orders");
+    let name = office.answer_want().await;
+    ask.await.unwrap().unwrap();
+    for _ in 0..100 {
+        office.directory.doubt(&name);
+        office.directory.doubt(&"unknown".parse().unwrap());
+    }
+    office.settle().await;
+    for commands in [&mut office.commands, &mut office.whole] {
+        assert_eq!(commands.try_recv(), Ok(Command::Check(name.clone())));
+        assert!(commands.try_recv().is_err(), "once is enough");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,12 +103,21 @@ impl Ranges {
         if let Some(id) = self.by_service.get(service) {
             return Some(*id);
         }
-        let prefix = self.layout.prefix(service)?.into();
-        let service = service.clone();
-        let scope = Scope { layout: self.layout.clone(), prefix, service: Some(service.clone()) };
+        let scope = self.scope_of(service)?;
         let id = self.insert(scope);
-        self.by_service.insert(service, id);
+        self.by_service.insert(service.clone(), id);
         Some(id)
+    }
+
+    /// The range of a service, if there is one.
+    pub(super) fn find(&self, service: &ServiceName) -> Option<RangeId> {
+        self.by_service.get(service).copied()
+    }
+
+    /// What a service's keys are; none when the format cannot spell it.
+    pub(super) fn scope_of(&self, service: &ServiceName) -> Option<Scope> {
+        let prefix = self.layout.prefix(service)?.into();
+        Some(Scope { layout: self.layout.clone(), prefix, service: Some(service.clone()) })
     }
 
     pub(super) fn remove(&mut self, service: &ServiceName) -> Option<Range> {
@@ -138,9 +147,9 @@ impl Ranges {
         self.by_id.values().all(|range| range.known >= revision || is_refused(range))
     }
 
-    /// Whether every watch has told of everything up to `revision`.
+    /// Whether every watch there is, or should be by now, has told of everything up to `revision`.
     pub(super) fn all_watches_know(&self, revision: i64) -> bool {
-        let is_watched = |range: &&Range| matches!(range.work.watch, WatchState::On { .. });
+        let is_watched = |range: &&Range| range.work.watch != WatchState::None;
         self.by_id.values().filter(is_watched).all(|range| range.known >= revision)
     }
 

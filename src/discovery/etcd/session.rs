@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::discovery::backoff::Backoff;
 use crate::discovery::desk::{Command, Report};
+use crate::discovery::table::Change;
 use crate::discovery::task::Task;
 use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, Member, Position, Watch, WatchRequest};
@@ -53,6 +54,7 @@ pub(super) async fn run(
             command = commands.recv() => match command {
                 Some(Command::Want(service)) => session.want(service),
                 Some(Command::Forget(service)) => session.forget(&service),
+                Some(Command::Check(service)) => session.check(service),
                 None => return Ok(()),
             },
             response = session.watch.next() => match response {
@@ -85,6 +87,8 @@ struct Session<'a> {
     watching: HashMap<i64, RangeId>,
     to_list: VecDeque<RangeId>,
     lists: usize,
+    /// Services of a whole prefix that are listed by themselves, and what came in meanwhile.
+    checks: HashMap<ServiceName, Vec<Change>>,
     /// Whether a new login is under way.
     logging_in: bool,
     logins: Backoff,
@@ -110,6 +114,8 @@ struct Session<'a> {
 enum Done {
     /// A list, and what had been seen of the cluster before it.
     Listed(RangeId, Option<Position>, Result<lists::Found, EtcdError>),
+    /// A list of one service of a whole prefix.
+    Checked(ServiceName, Result<lists::Found, EtcdError>),
     /// How far the cluster has come; what had been seen of it before, and when it was asked.
     Latest(Result<Option<Position>, EtcdError>, Option<Position>, Instant),
     LoggedIn(Result<(), EtcdError>),
@@ -131,6 +137,7 @@ impl<'a> Session<'a> {
             watching: HashMap::new(),
             to_list: VecDeque::new(),
             lists: 0,
+            checks: HashMap::new(),
             logging_in: false,
             logins: Backoff::new(&task.timing),
             jobs: JoinSet::new(),
@@ -202,6 +209,7 @@ impl<'a> Session<'a> {
     fn done(&mut self, done: Done) -> Result<(), String> {
         match done {
             Done::Listed(id, before, result) => self.listed(id, before, result),
+            Done::Checked(service, result) => self.checked(&service, result),
             Done::Latest(result, before, asked) => self.latest(result, before, asked),
             Done::LoggedIn(result) => {
                 self.logging_in = false;

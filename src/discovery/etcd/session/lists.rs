@@ -53,8 +53,40 @@ impl Session<'_> {
         }
     }
 
-    /// Starts as many lists as may run at a time. Their values are read as the pages come in, so that
-    /// no single moment pays for all.
+    /// Lists a service whose endpoints cannot be connected: were it still registered like that, the
+    /// watch would have told no more than that. Of a whole prefix, that service alone.
+    pub(super) fn check(&mut self, service: ServiceName) {
+        if let Some(id) = self.ranges.find(&service) {
+            return self.list(id);
+        }
+        let Some(scope) = self.ranges.scope_of(&service).filter(|_| self.ranges.whole) else {
+            return;
+        };
+        if !self.checks.contains_key(&service) {
+            self.checks.insert(service.clone(), Vec::new());
+            let list = self.read(scope);
+            self.jobs.spawn(async move { Done::Checked(service, list.await) });
+        }
+    }
+
+    pub(super) fn checked(
+        &mut self,
+        service: &ServiceName,
+        result: Result<Found, EtcdError>,
+    ) -> Result<(), String> {
+        let replay = self.checks.remove(service).unwrap_or_default();
+        let Found { list, items } = result.map_err(|error| error.to_string())?;
+        self.heard = Instant::now();
+        let (slot, revision) = (self.task.slot, list.position.revision);
+        let items = items.into_iter().map(|(_, item)| item).collect();
+        let listing = Listing { items, replay, revision, fresh: false, cut: list.cut };
+        let changed = self.task.board(|board| board.list(slot, service, listing));
+        self.task.status.count_resync();
+        tracing::info!(source = %self.task.name, %service, revision, changed, "listed in doubt");
+        Ok(())
+    }
+
+    /// Starts as many lists as may run at a time.
     pub(super) fn start_lists(&mut self) {
         while self.lists < MAX_LISTS
             && let Some(id) = self.to_list.pop_front()
@@ -63,23 +95,29 @@ impl Session<'_> {
             range.work.replay.clear();
             range.work.later = false;
             let scope = range.scope.clone();
-            let keys = if scope.service.is_some() { MAX_LISTED } else { MAX_LISTED_WHOLE };
-            let limits = ListLimits { keys, pause: PAUSE };
-            let (member, page) = (self.member.clone(), Arc::clone(&self.page));
-            let before = self.ranges.seen;
+            let (before, list) = (self.ranges.seen, self.read(scope));
             self.lists += 1;
-            self.jobs.spawn(async move {
-                let mut items = Vec::new();
-                let list = member.list(scope.prefix.as_bytes(), limits, |kvs| {
-                    *page.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                    match kvs {
-                        Some(kvs) => items.extend(kvs.iter().filter_map(|kv| scope.item(kv))),
-                        None => items.clear(),
-                    }
-                });
-                let list = list.await;
-                Done::Listed(id, before, list.map(|list| Found { list, items }))
+            self.jobs.spawn(async move { Done::Listed(id, before, list.await) });
+        }
+    }
+
+    /// Reads the keys of a scope. Values are read as the pages come in, so that no single moment pays
+    /// for all.
+    fn read(&self, scope: Scope) -> impl Future<Output = Result<Found, EtcdError>> + use<> {
+        let keys = if scope.service.is_some() { MAX_LISTED } else { MAX_LISTED_WHOLE };
+        let limits = ListLimits { keys, pause: PAUSE };
+        let (member, page) = (self.member.clone(), Arc::clone(&self.page));
+        async move {
+            let mut items = Vec::new();
+            let list = member.list(scope.prefix.as_bytes(), limits, |kvs| {
+                *page.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                match kvs {
+                    Some(kvs) => items.extend(kvs.iter().filter_map(|kv| scope.item(kv))),
+                    None => items.clear(),
+                }
             });
+            let list = list.await?;
+            Ok(Found { list, items })
         }
     }
 

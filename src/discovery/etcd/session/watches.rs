@@ -111,6 +111,9 @@ impl Session<'_> {
             if range.work.listing {
                 range.work.replay.push((service.clone(), change.clone()));
             }
+            if let Some(check) = self.checks.get_mut(&service) {
+                check.push(change.clone());
+            }
             services.entry(service).or_default().push(change);
         }
         // A response this large may be only a part of its last revision: the rest may be on its way, and
