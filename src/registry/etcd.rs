@@ -5,9 +5,13 @@
 //! store stands, keeps leases and writes keys. Any error here means "ask another member, or later"; whoever calls decides when.
 //! Passwords and keys are read from their files at each connection, and never logged.
 
+mod backoff;
 mod connect;
 mod error;
+mod follow;
+mod hold;
 mod key_watch;
+mod life;
 mod list;
 mod watch;
 mod write;
@@ -18,7 +22,10 @@ use etcd_client::{Client, GetOptions, ResponseHeader, Txn, TxnOp};
 
 pub use connect::Members;
 pub use error::EtcdError;
+pub use follow::{Change, Follow, News};
+pub use hold::{Held, Hold};
 pub use key_watch::{KeyChange, KeyWatch};
+pub use life::{LeaseLife, is_mirrored};
 pub use list::{Kv, List, ListLimits};
 pub use watch::{Watch, WatchRequest};
 pub use write::{Expect, Lease, LeaseId};

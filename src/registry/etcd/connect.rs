@@ -54,6 +54,19 @@ impl Members {
         Ok((member, position))
     }
 
+    /// Connects to the first member that works, each being tried once.
+    ///
+    /// # Errors
+    /// [`EtcdError`] of the last member, when none can be used now.
+    pub async fn connect_any(&mut self) -> Result<(Member, Position), EtcdError> {
+        for _ in 1..self.len() {
+            if let Ok(connected) = self.connect().await {
+                return Ok(connected);
+            }
+        }
+        self.connect().await
+    }
+
     fn options(&self, url: &str, endpoint: &Arc<str>) -> Result<ConnectOptions, EtcdError> {
         let source = &self.source;
         let mut options = ConnectOptions::new()
