@@ -10,6 +10,8 @@ mod columns;
 mod config_flags;
 mod failure;
 mod generate;
+mod output;
+mod registry;
 mod run;
 mod services;
 mod show_config;
@@ -38,6 +40,7 @@ Examples:
                                                    call the service `orders` through it
   pillion services                                 which services it knows
   pillion why orders                               where a call to `orders` goes, and why
+  pillion registry ls orders                       what etcd itself holds of it; needs no proxy
 
 Exit status: 0 done, 1 failed while running, 2 usage or configuration.";
 
@@ -49,6 +52,7 @@ enum Command {
     Demo(run::Demo),
     Services(services::Services),
     Why(why::Why),
+    Registry(registry::Registry),
     Completions(generate::Completions),
     Man(generate::Man),
 }
@@ -84,6 +88,7 @@ impl Command {
             Self::Demo(demo) => demo.run(),
             Self::Services(services) => services.run(),
             Self::Why(why) => why.run(),
+            Self::Registry(registry) => registry.run(),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),
         }
@@ -92,16 +97,14 @@ impl Command {
 
 /// An environment variable that is set to nothing, as compose files do it, says nothing.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
-    command.mut_subcommands(|command| {
-        command.mut_args(|arg| {
-            let set_to_nothing =
-                |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
-            match arg.get_env().is_some_and(set_to_nothing) {
-                true => arg.env(None),
-                false => arg,
-            }
-        })
-    })
+    let command = command.mut_args(|arg| {
+        let set_to_nothing = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        match arg.get_env().is_some_and(set_to_nothing) {
+            true => arg.env(None),
+            false => arg,
+        }
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 #[cfg(test)]
@@ -125,8 +128,12 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example_in_its_help() {
-        for command in command().get_subcommands() {
-            assert!(command.get_after_help().is_some(), "{}", command.get_name());
+        fn check(command: &clap::Command) {
+            for command in command.get_subcommands() {
+                assert!(command.get_after_help().is_some(), "{}", command.get_name());
+                check(command);
+            }
         }
+        check(&command());
     }
 }

@@ -24,6 +24,7 @@ pub use default_file::default_file;
 pub use effective::{effective, effective_json};
 pub use etcd_url::{EtcdUrl, EtcdUrlError};
 pub use load::{Loaded, Overrides, load};
+pub use nearest::nearest;
 pub use problem::{ConfigErrors, Problem};
 pub use raw::definition;
 pub use settings::{

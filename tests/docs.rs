@@ -125,12 +125,13 @@ fn every_command_in_the_documents_is_one() {
         {
             seen += 1;
             // The text may name a command without saying what it needs.
-            let named = call.len() == 1;
+            let named = is_name(&call);
             let words = std::iter::once("pillion".to_owned()).chain(call);
             if let Err(error) = cli::command().try_get_matches_from(words) {
                 let fine = match error.kind() {
                     ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
-                    ErrorKind::MissingRequiredArgument => named,
+                    ErrorKind::MissingRequiredArgument
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => named,
                     _ => false,
                 };
                 assert!(fine, "{}: {line}\n{error}", document.path.display());
@@ -138,6 +139,18 @@ fn every_command_in_the_documents_is_one() {
         }
     }
     assert!(seen > 20, "only {seen} commands found");
+}
+
+/// Whether the words are those of a command, and no more.
+fn is_name(call: &[String]) -> bool {
+    let mut command = &cli::command();
+    call.iter().all(|word| match command.find_subcommand(word) {
+        Some(found) => {
+            command = found;
+            true
+        }
+        None => false,
+    })
 }
 
 #[test]
@@ -156,12 +169,13 @@ fn calls_are_found_between_what_else_is_in_a_line() {
 
 #[test]
 fn every_flag_in_the_text_is_a_flag_of_some_command() {
+    fn gather<'a>(command: &'a clap::Command, flags: &mut BTreeSet<&'a str>) {
+        flags.extend(command.get_arguments().filter_map(clap::Arg::get_long));
+        command.get_subcommands().for_each(|command| gather(command, flags));
+    }
     let command = cli::command();
-    let flags: BTreeSet<&str> = command
-        .get_subcommands()
-        .flat_map(clap::Command::get_arguments)
-        .filter_map(clap::Arg::get_long)
-        .collect();
+    let mut flags = BTreeSet::new();
+    gather(&command, &mut flags);
     for document in documents() {
         // The benchmark has flags of its own.
         if document.path.ends_with("benches/README.md") {

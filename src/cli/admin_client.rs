@@ -14,7 +14,10 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::failure::{Failure, print};
+use super::{
+    failure::{Failure, print},
+    output::Output,
+};
 
 /// Longest time that an answer may take, connecting included.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -30,16 +33,6 @@ pub(super) struct AdminFlags {
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// How an answer is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// As the proxy gave it
-    Json,
 }
 
 /// Where a proxy answers.

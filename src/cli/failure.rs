@@ -48,9 +48,15 @@ impl Failure {
 
 /// Prints to stdout. A reader that has seen enough, such as `head`, is no failure.
 pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// As [`print`], and says whether anybody reads on.
+pub(super) fn print_on(text: impl AsRef<[u8]>) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::failed(error)),
+        Ok(()) => Ok(true),
     }
 }

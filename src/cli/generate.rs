@@ -35,21 +35,22 @@ Examples:
   pillion man | man -l -
   pillion man run > /usr/local/share/man/man1/pillion-run.1")]
 pub(super) struct Man {
-    /// The command
-    command: Option<String>,
+    /// The command, such as run, or registry ls
+    command: Vec<String>,
 }
 
 impl Man {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut all = command();
         all.build();
-        let page = match &self.command {
-            None => &all,
-            Some(name) => all.find_subcommand(name).ok_or_else(|| {
-                let names: Vec<&str> = all.get_subcommands().map(clap::Command::get_name).collect();
+        let mut page = &all;
+        for name in &self.command {
+            page = page.find_subcommand(name).ok_or_else(|| {
+                let names: Vec<&str> =
+                    page.get_subcommands().map(clap::Command::get_name).collect();
                 Failure::Usage(format!("no command {name:?}; there are {}", names.join(", ")))
-            })?,
-        };
+            })?;
+        }
         let mut text = Vec::new();
         clap_mangen::Man::new(page.clone()).render(&mut text).map_err(Failure::failed)?;
         print(text)

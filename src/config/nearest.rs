@@ -1,7 +1,7 @@
 //! Which known word a misspelt one may have meant.
 
 /// The one of `known` that `word` may be a slip of: few letters differ, or one starts the other.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = 1 + word.chars().count() / 4;
     let distance = |candidate: &str| {
         let shorter = word.len().min(candidate.len());

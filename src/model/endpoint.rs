@@ -49,6 +49,17 @@ impl Record {
             format,
         }
     }
+
+    /// State by the record alone.
+    pub fn state(&self) -> State {
+        if self.metadata.get("state").is_some_and(|state| state == "forbidden") {
+            State::Forbidden
+        } else if self.weight == 0 {
+            State::Drained
+        } else {
+            State::Ready
+        }
+    }
 }
 
 /// One endpoint of a service. Immutable, but for the counters in [`Load`], which outlive changes of
@@ -93,13 +104,7 @@ impl State {
 impl Endpoint {
     /// State by its record alone.
     pub fn state(&self) -> State {
-        if self.record.metadata.get("state").is_some_and(|state| state == "forbidden") {
-            State::Forbidden
-        } else if self.record.weight == 0 {
-            State::Drained
-        } else {
-            State::Ready
-        }
+        self.record.state()
     }
 
     /// Value of a selector key: `version`, `zone`, `id`, `source`, `format`, else metadata.

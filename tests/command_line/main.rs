@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "the exception for tests does not cover their helpers")]
 
 mod canned_admin;
+#[path = "../support/etcd.rs"]
+#[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
+mod etcd;
+mod registry;
+mod running;
 
 use std::{fs, path::Path, process::Command};
 
@@ -17,16 +22,22 @@ struct Outcome {
 
 /// Runs `pillion` with `args` and only `variables` of its own.
 fn pillion_with(variables: &[(&str, &str)], args: &[&str]) -> Outcome {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PILLION_")) {
-        command.env_remove(name);
-    }
+    let mut command = bare_command();
     let output = command.envs(variables.iter().copied()).args(args).output().unwrap();
     Outcome {
         status: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The program, with no variable of its own.
+fn bare_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PILLION_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 fn pillion(args: &[&str]) -> Outcome {

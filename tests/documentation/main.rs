@@ -114,32 +114,43 @@ fn default_of<'a>(file: &'a toml::Table, header: &str, key: &str) -> Option<&'a 
     table.get(key)
 }
 
-/// One section for each command.
+/// One section for each command, those of groups included.
 fn flags() -> String {
     let mut text = String::new();
     for command in cli::command().get_subcommands() {
-        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        text.push_str(&format!("### `pillion {}`\n\n{about}.\n\n", command.get_name()));
-        let mut rows = String::new();
-        for arg in command.get_arguments() {
-            let name = match (arg.get_short(), arg.get_long()) {
-                (Some(short), Some(long)) => format!("`-{short}`, `--{long}`"),
-                (None, Some(long)) => format!("`--{long}`"),
-                _ => format!("`{}`", arg.get_id().as_str().to_uppercase()),
-            };
-            let variable = arg.get_env().map(|name| format!("`{}`", name.to_string_lossy()));
-            let default = arg.get_default_values().iter().map(|value| value.to_string_lossy());
-            let default = default.map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
-            let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            rows.push_str(&cells(&[&name, &variable.unwrap_or_default(), &default, &about]));
-        }
-        if !rows.is_empty() {
-            text.push_str("| flag | variable | default | what it does |\n|---|---|---|---|\n");
-            text.push_str(&rows);
-            text.push('\n');
-        }
+        section(&mut text, "pillion", command);
     }
     text
+}
+
+fn section(text: &mut String, before: &str, command: &clap::Command) {
+    let name = format!("{before} {}", command.get_name());
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    text.push_str(&format!("### `{name}`\n\n{about}.\n\n"));
+    let mut rows = String::new();
+    for arg in command.get_arguments() {
+        let name = match (arg.get_short(), arg.get_long()) {
+            (Some(short), Some(long)) => format!("`-{short}`, `--{long}`"),
+            (None, Some(long)) => format!("`--{long}`"),
+            _ => format!("`{}`", arg.get_id().as_str().to_uppercase()),
+        };
+        let variable = arg.get_env().map(|name| format!("`{}`", name.to_string_lossy()));
+        let default = arg.get_default_values().iter().map(|value| value.to_string_lossy());
+        let default = default.map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
+        let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        rows.push_str(&cells(&[&name, &variable.unwrap_or_default(), &default, &about]));
+    }
+    if !rows.is_empty() {
+        if command.has_subcommands() {
+            text.push_str("Flags of all its commands:\n\n");
+        }
+        text.push_str("| flag | variable | default | what it does |\n|---|---|---|---|\n");
+        text.push_str(&rows);
+        text.push('\n');
+    }
+    for command in command.get_subcommands() {
+        section(text, &name, command);
+    }
 }
 
 fn cells(cells: &[&str]) -> String {

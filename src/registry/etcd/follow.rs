@@ -15,9 +15,7 @@ use tokio::{
 
 use crate::config::EtcdSource;
 
-use super::{
-    EtcdError, Kv, ListLimits, Member, Members, Position, WatchRequest, backoff::Backoff,
-};
+use super::{EtcdError, Kv, ListLimits, Member, Members, Position, WatchRequest, backoff::Backoff};
 
 /// Between two questions whether the member is alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -153,12 +151,7 @@ async fn stays_alive(member: &Member, mut seen: Position) -> EtcdError {
     }
 }
 
-async fn watch(
-    member: &Member,
-    prefix: &[u8],
-    from: i64,
-    news: &mpsc::Sender<News>,
-) -> EtcdError {
+async fn watch(member: &Member, prefix: &[u8], from: i64, news: &mpsc::Sender<News>) -> EtcdError {
     let mut watch = member.watch();
     watch.request(WatchRequest::Create { prefix: prefix.to_vec(), from });
     loop {

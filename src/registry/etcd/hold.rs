@@ -146,7 +146,7 @@ impl Keeper {
     /// Keeps the lease alive, or gets a new one; says whether it did that.
     async fn renew(&mut self, member: &Member) -> Result<bool, EtcdError> {
         if let Some(lease) = self.lease
-            && member.keep_alive(lease.id).await?.is_some()
+            && member.keep_alive(lease.id).await?
         {
             return Ok(false);
         }

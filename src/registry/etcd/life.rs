@@ -1,14 +1,20 @@
 //! How long leases have left, and which of them belong to a mirror.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use etcd_client::LeaseGrantOptions;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{EtcdError, Lease, LeaseId, Member};
 
 /// Upper half of the id of every lease that a mirror asks for: `pill` in ASCII. etcd makes ids of a
 /// member's id and the time, which come out like this for a few hours in decades, if at all.
 const MARK: i64 = 0x7069_6c6c;
+/// Questions of [`Member::lives`] that are under way at a time.
+const AT_ONCE: usize = 32;
 
 /// What a lease was granted and what it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,22 +33,21 @@ pub const fn is_mirrored(lease: i64) -> bool {
 }
 
 impl Member {
-    /// What a lease has left; none when it is gone.
+    /// What each of `leases` has left; those that are gone are left out.
     ///
     /// # Errors
-    /// [`EtcdError`] when etcd does not answer, or refuses.
-    pub async fn time_to_live(&self, lease: LeaseId) -> Result<Option<LeaseLife>, EtcdError> {
-        let answer = self.client.lease_client().time_to_live(lease.get(), None).await;
-        let answer = match answer.map_err(|error| self.error("lease", &error)) {
-            Err(error) if error.is_lease_gone() => return Ok(None),
-            answer => answer?,
-        };
-        // -1 for one that is gone.
-        let seconds = |ttl| u64::try_from(ttl).ok().map(Duration::from_secs);
-        let life = |left| {
-            LeaseLife { granted: seconds(answer.granted_ttl()).unwrap_or_default(), left }
-        };
-        Ok(seconds(answer.ttl()).map(life))
+    /// [`EtcdError`] of the first one that etcd does not answer for.
+    pub async fn lives(
+        &self,
+        leases: impl IntoIterator<Item = LeaseId>,
+    ) -> Result<HashMap<LeaseId, LeaseLife>, EtcdError> {
+        let ask = async |lease| Ok::<_, EtcdError>((lease, self.time_left(lease).await?));
+        let asked: HashSet<LeaseId> = leases.into_iter().collect();
+        let answers = stream::iter(asked).map(ask).buffer_unordered(AT_ONCE);
+        let lives = answers.try_filter_map(async |(lease, life)| {
+            Ok(life.map(|(left, granted)| (lease, LeaseLife { granted, left })))
+        });
+        lives.try_collect().await
     }
 
     /// As [`Member::grant`], with an id that [`is_mirrored`] knows.
