@@ -16,7 +16,7 @@ use crate::{
     call::{CallMeta, Kind, Outcome},
     config::AccessLog as Form,
     live::Live,
-    metrics::GrpcStatus,
+    model::{GrpcStatus, Reason},
 };
 
 /// Lines that may wait to be written.
@@ -125,15 +125,12 @@ fn status(kind: Kind, outcome: Outcome) -> (String, &'static str) {
         Kind::Grpc => GrpcStatus::CANCELLED.name().to_owned(),
         Kind::Http => "499".to_owned(),
     };
+    let error = outcome.error(kind).map_or("", Reason::as_str);
     match (outcome, kind) {
         (Outcome::Answered { grpc, .. }, Kind::Grpc) => (grpc.name().to_owned(), ""),
         (Outcome::Answered { http, .. }, Kind::Http) => (http.to_string(), ""),
-        (Outcome::Failed(reason), Kind::Grpc) => {
-            (GrpcStatus::new(reason.grpc_status()).name().to_owned(), reason.as_str())
-        }
-        (Outcome::Failed(reason), Kind::Http) => {
-            (reason.http_status().to_string(), reason.as_str())
-        }
+        (Outcome::Failed(_, statuses), Kind::Grpc) => (statuses.grpc.name().to_owned(), error),
+        (Outcome::Failed(_, statuses), Kind::Http) => (statuses.http.to_string(), error),
         (Outcome::Reset, _) => ("RESET".to_owned(), "reset by the endpoint"),
         (Outcome::Cancelled, _) => (cancelled(), "cancelled"),
     }

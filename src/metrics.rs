@@ -4,10 +4,8 @@
 //! service's handles are resolved once, in [`Metrics::service`]; the path of a call only adds.
 
 mod service;
-mod status;
 
 pub use service::{AttemptOutcome, OpenConnection, ServiceMetrics};
-pub use status::GrpcStatus;
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,

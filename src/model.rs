@@ -5,6 +5,7 @@
 mod address;
 mod authority;
 mod endpoint;
+mod grpc_status;
 mod reason;
 mod selector;
 mod service;
@@ -14,7 +15,8 @@ mod snapshot;
 pub use address::{Address, AddressError};
 pub use authority::without_port;
 pub use endpoint::{Endpoint, InFlight, Load, Record, State};
-pub use reason::Reason;
+pub use grpc_status::GrpcStatus;
+pub use reason::{Reason, Statuses};
 pub use selector::{Selector, SelectorError, Selectors};
 pub use service::Service;
 pub use service_name::{ServiceName, ServiceNameError};

@@ -17,7 +17,10 @@ use std::{
 };
 
 use clap::error::ErrorKind;
-use pillion::{cli, config, metrics::GrpcStatus, model::Reason};
+use pillion::{
+    cli, config,
+    model::{GrpcStatus, Reason},
+};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 
 /// A document, taken apart.

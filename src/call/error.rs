@@ -1,7 +1,10 @@
 //! Why a call, or one attempt of it, ended without an answer.
 
 use super::Call;
-use crate::{metrics::AttemptOutcome, model::Reason};
+use crate::{
+    metrics::AttemptOutcome,
+    model::{Reason, Statuses},
+};
 
 /// Why the proxy ends a call by itself. The caller reads the message, programs the reason.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -9,6 +12,8 @@ use crate::{metrics::AttemptOutcome, model::Reason};
 pub struct CallError {
     /// Stable code, sent as `pillion-error`.
     pub reason: Reason,
+    /// What the caller is told in numbers; the reason's own, unless a route says another.
+    pub statuses: Statuses,
     /// What was tried on what, and where to look; names the service.
     pub message: String,
 }
@@ -16,7 +21,7 @@ pub struct CallError {
 impl CallError {
     /// An error with its message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, statuses: reason.into(), message: message.into() }
     }
 }
 

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     connect::Upstream,
-    metrics::{AttemptOutcome, GrpcStatus},
-    model::Reason,
+    metrics::AttemptOutcome,
+    model::{GrpcStatus, Reason},
 };
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

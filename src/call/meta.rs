@@ -11,10 +11,11 @@ use http::{HeaderMap, header::CONTENT_TYPE, request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::CallError;
 use crate::{
     config::Policy,
-    metrics::{AttemptOutcome, GrpcStatus},
-    model::{Endpoint, InFlight, Reason, Selectors},
+    metrics::AttemptOutcome,
+    model::{Endpoint, GrpcStatus, InFlight, Reason, Selectors, Statuses},
     view::ServiceView,
 };
 
@@ -79,7 +80,7 @@ pub enum Outcome {
         grpc: GrpcStatus,
     },
     /// The proxy ended it.
-    Failed(Reason),
+    Failed(Reason, Statuses),
     /// The endpoint reset it, with a code that was passed on.
     Reset,
     /// The caller went away.
@@ -156,6 +157,14 @@ impl Drop for CallMeta {
 }
 
 impl Kind {
+    /// Whether an answer with these statuses tells such a call that it failed.
+    pub const fn is_error(self, statuses: Statuses) -> bool {
+        match self {
+            Self::Grpc => statuses.grpc.code() != 0,
+            Self::Http => statuses.http >= 400,
+        }
+    }
+
     fn of(headers: &HeaderMap) -> Self {
         let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
         if headers.get(CONTENT_TYPE).is_some_and(is_grpc) { Self::Grpc } else { Self::Http }
@@ -163,14 +172,27 @@ impl Kind {
 }
 
 impl Outcome {
+    /// The proxy ended the call with this error.
+    pub const fn failed(error: &CallError) -> Self {
+        Self::Failed(error.reason, error.statuses)
+    }
+
+    /// Why the proxy answered a call of this kind with an error, where it did.
+    pub const fn error(self, kind: Kind) -> Option<Reason> {
+        match self {
+            Self::Failed(reason, statuses) if kind.is_error(statuses) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// How the attempt on which the call ended counts.
     pub const fn of_attempt(self) -> AttemptOutcome {
         match self {
             Self::Answered { .. } => AttemptOutcome::Ok,
-            Self::Failed(Reason::UpstreamReset | Reason::UpstreamProtocol) | Self::Reset => {
+            Self::Failed(Reason::UpstreamReset | Reason::UpstreamProtocol, _) | Self::Reset => {
                 AttemptOutcome::Reset
             }
-            Self::Failed(_) | Self::Cancelled => AttemptOutcome::Cancelled,
+            Self::Failed(..) | Self::Cancelled => AttemptOutcome::Cancelled,
         }
     }
 }

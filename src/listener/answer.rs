@@ -31,9 +31,8 @@ pub(super) fn refuse(respond: &mut SendResponse<Bytes>, meta: &CallMeta, error: 
     let body = Bytes::from(format!("{}\n", error.message));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    headers.insert(PILLION_ERROR, HeaderValue::from_static(error.reason.as_str()));
-    *response.status_mut() =
-        http::StatusCode::from_u16(error.reason.http_status()).unwrap_or_default();
+    name_reason(headers, Kind::Http, error);
+    *response.status_mut() = http::StatusCode::from_u16(error.statuses.http).unwrap_or_default();
     if let Ok(mut stream) = respond.send_response(response, false) {
         let _ = stream.send_data(body, true);
     }
@@ -77,11 +76,18 @@ pub(super) fn explain(headers: &mut HeaderMap, meta: &CallMeta) {
 }
 
 fn status(headers: &mut HeaderMap, error: &CallError) {
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(error.reason.grpc_status())));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(error.statuses.grpc.code())));
     if let Ok(message) = HeaderValue::try_from(percent_encode(&error.message)) {
         headers.insert(GRPC_MESSAGE, message);
     }
-    headers.insert(PILLION_ERROR, HeaderValue::from_static(error.reason.as_str()));
+    name_reason(headers, Kind::Grpc, error);
+}
+
+/// Says who made the error; a good answer is none.
+fn name_reason(headers: &mut HeaderMap, kind: Kind, error: &CallError) {
+    if kind.is_error(error.statuses) {
+        headers.insert(PILLION_ERROR, HeaderValue::from_static(error.reason.as_str()));
+    }
 }
 
 /// Encodes bytes outside 0x20 to 0x7E, and `%` (gRPC over HTTP/2, "Status-Message").

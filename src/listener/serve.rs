@@ -55,7 +55,7 @@ async fn finish(
     match reply {
         Some(Ok(reply)) => relay(reply, respond, &meta).await,
         Some(Err(error)) => {
-            meta.finish(Outcome::Failed(error.reason));
+            meta.finish(Outcome::failed(&error));
             answer::refuse(&mut respond, &meta, &error);
         }
         None => {}
@@ -81,12 +81,12 @@ async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) 
             down.send_reset(code);
         }
         Err(End::Broken(Broken::Lost(error))) => {
-            meta.finish(Outcome::Failed(error.reason));
+            meta.finish(Outcome::failed(&error));
             answer::break_off(&mut down, meta, &error);
         }
         Err(End::Late) => {
             let error = exceeded(meta);
-            meta.finish(Outcome::Failed(error.reason));
+            meta.finish(Outcome::failed(&error));
             answer::break_off(&mut down, meta, &error);
         }
     }

@@ -4,8 +4,8 @@ use std::{fmt, sync::OnceLock, time::Duration};
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::{GrpcStatus, Metrics};
-use crate::model::Reason;
+use super::Metrics;
+use crate::model::{GrpcStatus, Reason};
 
 /// How one try of a call on one endpoint ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

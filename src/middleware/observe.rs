@@ -13,7 +13,8 @@ use tower::{Layer, Service};
 use crate::{
     access_log::AccessLog,
     call::{Call, CallMeta, Kind, Observer, Outcome},
-    metrics::{GrpcStatus, ServiceMetrics},
+    metrics::ServiceMetrics,
+    model::GrpcStatus,
     view::Views,
 };
 
@@ -92,16 +93,16 @@ fn count(metrics: &ServiceMetrics, kind: Kind, outcome: Outcome, took: std::time
     const CLIENT_CLOSED: u16 = 499;
     match (kind, outcome) {
         (Kind::Grpc, Outcome::Answered { grpc, .. }) => metrics.grpc_call_ended(grpc, None, took),
-        (Kind::Grpc, Outcome::Failed(reason)) => {
-            metrics.grpc_call_ended(GrpcStatus::new(reason.grpc_status()), Some(reason), took);
+        (Kind::Grpc, Outcome::Failed(_, statuses)) => {
+            metrics.grpc_call_ended(statuses.grpc, outcome.error(kind), took);
         }
         (Kind::Grpc, Outcome::Reset) => metrics.grpc_call_ended(GrpcStatus::UNKNOWN, None, took),
         (Kind::Grpc, Outcome::Cancelled) => {
             metrics.grpc_call_ended(GrpcStatus::CANCELLED, None, took);
         }
         (Kind::Http, Outcome::Answered { http, .. }) => metrics.http_call_ended(http, None, took),
-        (Kind::Http, Outcome::Failed(reason)) => {
-            metrics.http_call_ended(reason.http_status(), Some(reason), took);
+        (Kind::Http, Outcome::Failed(_, statuses)) => {
+            metrics.http_call_ended(statuses.http, outcome.error(kind), took);
         }
         (Kind::Http, Outcome::Reset) => metrics.http_call_ended(502, None, took),
         (Kind::Http, Outcome::Cancelled) => metrics.http_call_ended(CLIENT_CLOSED, None, took),

@@ -1,4 +1,6 @@
-//! Why the proxy itself ended a call.
+//! Why the proxy itself ended a call, and with which status.
+
+use super::GrpcStatus;
 
 /// The reasons a caller sees in `pillion-error`; statuses from upstream carry none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,11 +27,15 @@ pub enum Reason {
     Overloaded,
     /// This proxy is stopping.
     Draining,
+    /// A route's `fault` aborts it.
+    Fault,
+    /// A route answers it by itself: `respond`.
+    DirectResponse,
 }
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::BadAuthority,
         Self::BadFilter,
         Self::NoEndpoints,
@@ -41,6 +47,8 @@ impl Reason {
         Self::DeadlineExceeded,
         Self::Overloaded,
         Self::Draining,
+        Self::Fault,
+        Self::DirectResponse,
     ];
 
     /// Value of `pillion-error` and of the metric label `error`.
@@ -57,6 +65,8 @@ impl Reason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
+            Self::Fault => "fault",
+            Self::DirectResponse => "direct_response",
         }
     }
 
@@ -79,6 +89,78 @@ impl Reason {
             Self::UpstreamReset | Self::UpstreamProtocol => 502,
             Self::DeadlineExceeded => 504,
             _ => 503,
+        }
+    }
+}
+
+/// How one answer of the proxy is written for either kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statuses {
+    /// `grpc-status` for a gRPC call.
+    pub grpc: GrpcStatus,
+    /// `:status` for any other request, 200 to 599.
+    pub http: u16,
+}
+
+impl From<Reason> for Statuses {
+    fn from(reason: Reason) -> Self {
+        Self { grpc: GrpcStatus::new(reason.grpc_status()), http: reason.http_status() }
+    }
+}
+
+/// With the HTTP status that Envoy gives for it.
+impl From<GrpcStatus> for Statuses {
+    fn from(grpc: GrpcStatus) -> Self {
+        let http = match grpc.code() {
+            0 => 200,
+            1 => 499,
+            3 | 9 | 11 => 400,
+            4 => 504,
+            5 => 404,
+            6 | 10 => 409,
+            7 => 403,
+            8 => 429,
+            12 => 501,
+            14 => 503,
+            16 => 401,
+            _ => 500,
+        };
+        Self { grpc, http }
+    }
+}
+
+impl Statuses {
+    /// An HTTP status, with the gRPC status that a client makes of it (gRPC over HTTP/2, "HTTP to gRPC
+    /// Status Code Mapping"); OK for a success.
+    pub const fn of_http(http: u16) -> Self {
+        let grpc = match http {
+            200..300 => 0,
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502..=504 => 14,
+            _ => 2,
+        };
+        Self { grpc: GrpcStatus::new(grpc), http }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_status_for_both_kinds_of_call() {
+        let http = |code| Statuses::from(GrpcStatus::new(code)).http;
+        assert_eq!(
+            (0..17).map(http).collect::<Vec<_>>(),
+            [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401]
+        );
+        for (http, grpc) in
+            [(204, "OK"), (302, "UNKNOWN"), (404, "UNIMPLEMENTED"), (503, "UNAVAILABLE")]
+        {
+            assert_eq!(Statuses::of_http(http).grpc.name(), grpc);
         }
     }
 }

@@ -47,6 +47,17 @@ impl GrpcStatus {
         Self::new(code)
     }
 
+    /// From its name, such as `UNAVAILABLE` or `unavailable`.
+    pub fn named(name: &str) -> Option<Self> {
+        let code = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
+        u8::try_from(code).ok().map(Self)
+    }
+
+    /// All names, in the order of the numbers.
+    pub const fn names() -> &'static [&'static str] {
+        &NAMES
+    }
+
     /// The number, 0 to 16.
     pub const fn code(self) -> u8 {
         self.0
@@ -61,6 +72,13 @@ impl GrpcStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_found_by_its_name() {
+        assert_eq!(GrpcStatus::named("unavailable").map(GrpcStatus::code), Some(14));
+        assert_eq!(GrpcStatus::named("DATA_LOSS").map(GrpcStatus::code), Some(15));
+        assert_eq!(GrpcStatus::named("data loss"), None);
+    }
 
     #[test]
     fn a_status_is_read_from_its_digits_and_anything_else_is_unknown() {
