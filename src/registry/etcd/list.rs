@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use etcd_client::{GetOptions, KeyValue};
+use tokio::time::Instant;
 
 use super::{EtcdError, MAX_MESSAGE, Member, Position};
 
-/// Keys a page: small enough that a page crosses a slow link (64 kbit/s) before the connection is
-/// taken for dead.
-const PAGE: i64 = 250;
+/// Keys of the first page: few enough to cross a slow link (64 kbit/s) before the connection is taken
+/// for dead.
+const FIRST_PAGE: i64 = 250;
+/// Keys of the largest page: a few MiB.
+const LARGEST_PAGE: i64 = 8000;
+/// A page that came within this time may be followed by one of twice the size. etcd walks the index of
+/// the whole range for each page, so that many small ones cost it, and the wait, a multiple.
+const QUICK: Duration = Duration::from_millis(250);
 
 /// One key with its value, as etcd holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,19 +79,21 @@ impl Member {
         let end = end_of(prefix);
         let mut at: Option<Position> = None;
         let mut from = start_of(prefix);
-        let mut size = PAGE;
+        let (mut size, mut largest) = (FIRST_PAGE, LARGEST_PAGE);
         let mut count = 0;
         loop {
             let mut options = GetOptions::new().with_range(end.clone()).with_limit(size);
             if let Some(position) = at {
                 options = options.with_revision(position.revision);
             }
+            let asked = Instant::now();
             let answer = match kv.get(from.clone(), Some(options)).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     let error = self.error("list", &error);
                     if error.is_too_large() && size > 1 {
                         size /= 2;
+                        largest = size;
                     } else if error.is_compacted() && at.is_some() {
                         tokio::time::sleep(limits.pause).await;
                         (at, from, count) = (None, start_of(prefix), 0);
@@ -104,6 +112,9 @@ impl Member {
                 from = [last.key(), b"\0"].concat();
             }
             let more = answer.more() && !answer.kvs().is_empty();
+            if asked.elapsed() < QUICK {
+                size = (size * 2).min(largest);
+            }
             page(Some(answer.kvs().iter().map(Kv::from).collect()));
             if !more || count >= limits.keys {
                 return Ok(List { position, cut: more });
