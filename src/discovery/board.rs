@@ -349,13 +349,13 @@ impl Merged {
                 continue;
             };
             let old = place.ok().map(|at| &self.endpoints[at]);
-            if old.is_some_and(|old| {
-                old.record == *record && old.key == *key && old.source == *source
-            }) {
+            if old
+                .is_some_and(|old| old.record == record && old.key == *key && old.source == *source)
+            {
                 continue;
             }
             let endpoint = Arc::new(Endpoint {
-                record: Arc::clone(record),
+                record,
                 source: Arc::clone(source),
                 key: Arc::clone(key),
                 load: old.map_or_else(Arc::<Load>::default, |old| Arc::clone(&old.load)),

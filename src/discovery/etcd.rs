@@ -4,6 +4,7 @@
 //! over one connection to one member; when it ends, for whatever reason, the sets stay as they are and
 //! the next member is tried, with a growing wait once all of them have failed.
 
+mod named;
 mod ranges;
 mod session;
 
@@ -24,6 +25,12 @@ use super::{
 
 use ranges::Ranges;
 
+/// Whether a source lists each service at its first call. Some formats leave no choice.
+pub(super) fn is_lazy(source: &EtcdSource) -> bool {
+    let is_whole = || Layout::new(&source.format, "").is_some_and(|layout| layout.is_whole());
+    source.mode == Mode::Lazy && !is_whole()
+}
+
 /// Works until `commands` closes.
 pub(super) async fn run(
     task: &Task,
@@ -38,7 +45,7 @@ pub(super) async fn run(
         return;
     };
     let mut ranges = Ranges::new(layout);
-    if source.mode == Mode::Eager {
+    if !is_lazy(&source) {
         ranges.add_whole();
     }
     let mut members = Members::new(source);

@@ -7,13 +7,14 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use crate::config::{EmptyPolicy, Mode, Source, SourceKind};
+use crate::config::{EmptyPolicy, Source, SourceKind};
 
 use super::{
     Timing,
     board::{Board, Seat, Slot},
     desk::{Desk, Peer, Reach, Report},
     directory::Directory,
+    etcd,
     status::Status,
     task::{Shared, Task},
 };
@@ -154,5 +155,5 @@ fn peer(running: &Running) -> Peer {
 }
 
 fn is_lazy(source: &Source) -> bool {
-    matches!(&source.kind, SourceKind::Etcd(etcd) if etcd.mode == Mode::Lazy)
+    matches!(&source.kind, SourceKind::Etcd(source) if etcd::is_lazy(source))
 }

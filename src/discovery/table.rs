@@ -12,7 +12,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::formats::RejectReason;
+use crate::formats::{Reading, RejectReason};
 use crate::model::{Address, Record, Rejected};
 
 use super::timing::MAX_KEYS;
@@ -27,7 +27,7 @@ pub(super) struct Item {
     /// Revision of its last change; of two keys with one address the later one counts.
     pub(super) modified: i64,
     /// What its value says.
-    pub(super) value: Result<Vec<Record>, RejectReason>,
+    pub(super) value: Result<Reading, RejectReason>,
 }
 
 /// One event.
@@ -79,6 +79,8 @@ pub(super) struct Table {
     /// Which keys hold an address; usually one.
     holders: HashMap<Address, SmallVec<[Arc<str>; 1]>>,
     rejected: BTreeMap<Arc<str>, String>,
+    /// Weights that are under another key than their instance, by its id.
+    weights: HashMap<String, u32>,
     /// Entries with records that are really there.
     live: usize,
     /// Whether the last non-empty set outlives an empty one.
@@ -95,6 +97,8 @@ struct Entry {
     modified: i64,
     /// Shared with the endpoints made of them: a registry may hold a hundred thousand.
     records: Vec<Arc<Record>>,
+    /// What this key says of the weight of an instance that is under another key.
+    weight_of: Option<(String, u32)>,
     /// Gone from the registry, kept because the set would be empty without it.
     kept: bool,
 }
@@ -105,6 +109,7 @@ impl Table {
             entries: HashMap::new(),
             holders: HashMap::new(),
             rejected: BTreeMap::new(),
+            weights: HashMap::new(),
             live: 0,
             keep,
             cut: false,
@@ -148,11 +153,12 @@ impl Table {
     }
 
     /// The record that counts for `address`, with its key: the one written last.
-    pub(super) fn find(&self, address: &Address) -> Option<(&Arc<str>, &Arc<Record>)> {
+    pub(super) fn find(&self, address: &Address) -> Option<(&Arc<str>, Arc<Record>)> {
         let holders = self.holders.get(address)?;
         let entries = holders.iter().filter_map(|key| Some((key, self.entries.get(key)?)));
         let (key, entry) = entries.max_by_key(|(key, entry)| (entry.modified, Reverse(*key)))?;
-        Some((key, entry.records.iter().find(|record| record.address == *address)?))
+        let record = entry.records.iter().find(|record| record.address == *address)?;
+        Some((key, self.weighed(record)))
     }
 
     /// Records that cannot be used, in the order of their keys.
@@ -193,23 +199,26 @@ impl Table {
             self.cut = true;
             return;
         }
-        let records = match item.value {
-            Ok(records) => {
-                touched.rejected |= self.rejected.remove(&item.key).is_some();
-                records.into_iter().map(Arc::new).collect()
+        let (entry, left_out) = match item.value {
+            Ok(Reading { records, left_out, weight_of }) => {
+                let records = records.into_iter().map(Arc::new).collect();
+                let entry = Entry { records, weight_of, ..Entry::default() };
+                (entry, left_out.map(|reason| reason.to_string()))
             }
             Err(reason) => {
                 let same_key = |old: &&Entry| !old.kept && !fresh && item.created <= old.modified;
-                let records = old.filter(same_key).map(|old| old.records.clone());
-                let records = records.unwrap_or_default();
-                let last = if records.is_empty() { "" } else { "; its last good value is used" };
-                let reason = format!("{reason}{last}");
-                let before = self.rejected.insert(Arc::clone(&item.key), reason);
-                touched.rejected |= before.as_ref() != self.rejected.get(&item.key);
-                records
+                let entry = old.filter(same_key).cloned().unwrap_or_default();
+                let is_used = !entry.records.is_empty() || entry.weight_of.is_some();
+                let last = if is_used { "; its last good value is used" } else { "" };
+                (entry, Some(format!("{reason}{last}")))
             }
         };
-        self.set(item.key, Entry { modified: item.modified, records, kept: false }, touched);
+        let before = match left_out {
+            Some(reason) => self.rejected.insert(Arc::clone(&item.key), reason),
+            None => self.rejected.remove(&item.key),
+        };
+        touched.rejected |= before.as_ref() != self.rejected.get(&item.key);
+        self.set(item.key, Entry { modified: item.modified, ..entry }, touched);
     }
 
     fn delete(&mut self, key: &Arc<str>, touched: &mut Touched) {
@@ -235,11 +244,19 @@ impl Table {
             fits
         });
         self.live += usize::from(entry.is_live());
+        if let Some((id, weight)) = &entry.weight_of {
+            self.weights.insert(id.clone(), *weight);
+            self.touch(id, touched);
+        }
         self.entries.insert(key, entry);
     }
 
     fn unset(&mut self, key: &Arc<str>, touched: &mut Touched) {
-        let Some((key, entry)) = self.entries.remove_entry(key) else { return };
+        let Some((key, mut entry)) = self.entries.remove_entry(key) else { return };
+        if let Some((id, _)) = &entry.weight_of {
+            self.weights.remove(id);
+            self.touch(id, touched);
+        }
         for record in &entry.records {
             let address = &record.address;
             touched.addresses.push(address.clone());
@@ -252,8 +269,23 @@ impl Table {
         }
         self.live -= usize::from(entry.is_live());
         if self.keep && !entry.records.is_empty() {
+            entry.records = entry.records.iter().map(|record| self.weighed(record)).collect();
             touched.lost.push((key, entry));
         }
+    }
+
+    /// The record with the weight that another key gives it.
+    fn weighed(&self, record: &Arc<Record>) -> Arc<Record> {
+        match self.weights.get(&record.id) {
+            Some(weight) => Arc::new(Record { weight: *weight, ..Record::clone(record) }),
+            None => Arc::clone(record),
+        }
+    }
+
+    /// The weight of an instance has changed.
+    fn touch(&self, id: &str, touched: &mut Touched) {
+        let records = self.entries.values().flat_map(|entry| &entry.records);
+        touched.addresses.extend(records.filter(|r| r.id == id).map(|r| r.address.clone()));
     }
 
     /// Ends an update of a table that keeps its last non-empty set: puts back what the update took

@@ -6,10 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::Record;
-
 use super::{
-    Format, RecordKey, RejectReason,
+    Format, Reading, RecordKey, RejectReason,
     etcd_naming::ETCD_NAMING,
     go_zero::{GoZero, is_plain},
     json,
@@ -25,31 +23,28 @@ impl Format for Auto {
         "auto"
     }
 
-    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason> {
+    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Reading, RejectReason> {
         match value {
-            "" if is_dubbo_provider(key.full) => Err(RejectReason::Foreign("dubbo-interface")),
+            "" if is_dubbo_provider(key.path) => Err(RejectReason::Foreign("dubbo-interface")),
             // Markers that frameworks leave behind: nothing to dial, nothing wrong.
-            "" | "init_dir" | "rpcx_path" => Ok(Vec::new()),
+            "" | "init_dir" | "rpcx_path" => Ok(Reading::default()),
             _ if value.starts_with('{') => by_fields(key, &json::object(value)?),
             _ if is_plain(value) => GoZero.decode(key, value),
-            _ if is_url(value) => Err(RejectReason::Foreign("plain URL")),
+            _ if is_traefik(key, value) => Err(RejectReason::Foreign("traefik")),
             _ => Err(RejectReason::Unknown),
         }
     }
 }
 
 /// The first shape that fits, from the most telling fields to the least.
-fn by_fields(
-    key: &RecordKey<'_>,
-    object: &Map<String, Value>,
-) -> Result<Vec<Record>, RejectReason> {
+fn by_fields(key: &RecordKey<'_>, object: &Map<String, Value>) -> Result<Reading, RejectReason> {
     let has = |name| json::raw(object, name).is_some();
     let foreign = |format| Err(RejectReason::Foreign(format));
     if json::field(object, "Addr").is_some_and(Value::is_string) {
         if has("MetadataX") {
             return foreign("jupiter");
         }
-        return Ok(vec![ETCD_NAMING.record(key, object)?]);
+        return Ok(ETCD_NAMING.record(key, object)?.into());
     }
     if has("ServiceName") && has("Host") && has("Port") {
         return foreign("dubbo-app");
@@ -67,7 +62,7 @@ fn by_fields(
     match json::raw(object, "nodes") {
         Some(Value::Object(_)) => foreign("apisix"),
         Some(Value::Array(nodes)) => match nodes.first().and_then(Value::as_object) {
-            _ if nodes.is_empty() => Ok(Vec::new()),
+            _ if nodes.is_empty() => Ok(Reading::default()),
             Some(node) if json::raw(node, "ip").is_some() => Koala.records(key, object),
             Some(node) if json::raw(node, "address").is_some() => {
                 foreign(if json::raw(node, "port").is_some() { "mqant" } else { "go-micro" })
@@ -76,7 +71,7 @@ fn by_fields(
             _ => Err(RejectReason::Unknown),
         },
         // No instance: all formats with `nodes` agree on that.
-        Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Null) => Ok(Reading::default()),
         Some(_) => Err(RejectReason::Unknown),
         None if is_skydns(object) => foreign("skydns"),
         None => Err(RejectReason::Unknown),
@@ -96,11 +91,7 @@ fn is_dubbo_provider(key: &str) -> bool {
     key.contains("/providers/") && last.contains("%3a%2f%2f")
 }
 
-fn is_url(value: &str) -> bool {
-    value.split_once("://").is_some_and(|(scheme, _)| {
-        scheme.starts_with(|c: char| c.is_ascii_lowercase())
-            && scheme
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+.-".contains(&b))
-    })
+/// Traefik keeps each field of a server under a key of its own.
+fn is_traefik(key: &RecordKey<'_>, value: &str) -> bool {
+    key.instance.eq_ignore_ascii_case("url") && value.contains("://")
 }

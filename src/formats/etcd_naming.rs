@@ -1,7 +1,7 @@
 //! `etcd-naming`: etcd's own naming package, and `grpc-wrapper`, which writes the same.
 //!
 //! Key `<service>/<id>`; value `{"Op":0,"Addr":"10.0.0.1:8080","Metadata":null}`. The id is opaque,
-//! often but not always the address. `Op` says nothing in a stored value: official readers take every
+//! often but not always the address, and may have slashes: etcd's resolver of `a` shows `a/b/1`, too. `Op` says nothing in a stored value: official readers take every
 //! put as an addition.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::model::{Record, ServiceName};
 
-use super::{EncodeError, Format, RecordKey, RejectReason, Written, json, labels, write};
+use super::{
+    EncodeError, Format, Place, Places, Reading, RecordKey, RejectReason, Written, json, labels,
+    write,
+};
 
 /// etcd's naming package under one of its names.
 #[derive(Debug)]
@@ -34,8 +37,13 @@ impl Format for EtcdNaming {
         self.0
     }
 
-    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason> {
-        Ok(vec![self.record(key, &json::object(value)?)?])
+    fn places<'a>(&self, path: &'a str) -> Places<'a> {
+        let slashes = path.rmatch_indices('/');
+        slashes.filter_map(|(at, _)| Place::new(&path[..at], &path[at + 1..])).collect()
+    }
+
+    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Reading, RejectReason> {
+        Ok(self.record(key, &json::object(value)?)?.into())
     }
 
     fn encode(

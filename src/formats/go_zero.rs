@@ -5,7 +5,7 @@
 
 use crate::model::{Record, ServiceName};
 
-use super::{EncodeError, Format, RecordKey, RejectReason, Written, write};
+use super::{EncodeError, Format, Reading, RecordKey, RejectReason, Written, write};
 
 #[derive(Debug)]
 pub(super) struct GoZero;
@@ -15,12 +15,12 @@ impl Format for GoZero {
         "go-zero"
     }
 
-    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason> {
+    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Reading, RejectReason> {
         if value.is_empty() {
             return Err(RejectReason::Empty);
         }
         let record = Record::new(value.parse()?, self.name());
-        Ok(vec![Record { id: key.instance.to_owned(), ..record }])
+        Ok(Record { id: key.instance.to_owned(), ..record }.into())
     }
 
     fn encode(

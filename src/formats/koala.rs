@@ -12,7 +12,10 @@ use serde_json::{Map, Value};
 
 use crate::model::{Address, Record, ServiceName};
 
-use super::{EncodeError, Format, RecordKey, RejectReason, Written, json, weight::weight, write};
+use super::{
+    EncodeError, Format, Place, Places, Reading, RecordKey, RejectReason, Written, json,
+    weight::weight, write,
+};
 
 #[derive(Debug)]
 pub(super) struct Koala;
@@ -37,26 +40,40 @@ impl Format for Koala {
         "koala"
     }
 
+    fn default_root(&self) -> &'static str {
+        "/ibinarytree/koala/service/"
+    }
+
     fn root(&self, root: &str) -> String {
         match &*clean(root) {
-            "" => String::new(),
             "/" => "/".to_owned(),
             root => format!("{root}/"),
         }
     }
 
     fn prefix(&self, root: &str, service: &ServiceName) -> Option<String> {
-        let root = self.root(root);
-        let service = clean(&service.key());
-        let bare = service.trim_start_matches('/');
-        // Without a root, `path.Join` keeps the leading slash of a name. A name of slashes alone
-        // would be the root itself.
-        let service = if root.is_empty() { &service } else { bare };
-        (!bare.is_empty()).then(|| format!("{root}{service}/"))
+        let name = service.key();
+        let bare = name.strip_prefix('/').unwrap_or(&name);
+        (clean(bare) == bare && !bare.is_empty()).then(|| format!("{root}{bare}/"))
     }
 
-    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason> {
-        self.records(key, &json::object(value)?)
+    /// A name may start with a slash, which `path.Join` drops from the key. The value tells.
+    fn places<'a>(&self, path: &'a str) -> Places<'a> {
+        let Some((service, id)) = path.rsplit_once('/') else { return Places::new() };
+        if service.starts_with('/') || clean(service) != service {
+            return Places::new();
+        }
+        let names = [service, &format!("/{service}")];
+        names.into_iter().filter_map(|name| Place::new(name, id)).collect()
+    }
+
+    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Reading, RejectReason> {
+        let object = json::object(value)?;
+        // The second of its places, which is for a name that starts with a slash.
+        if key.service.as_str().starts_with('~') && !json::text(&object, "name").starts_with('/') {
+            return Ok(Reading::default());
+        }
+        self.records(key, &object)
     }
 
     fn encode(
@@ -84,16 +101,15 @@ impl Koala {
         &self,
         key: &RecordKey<'_>,
         object: &Map<String, Value>,
-    ) -> Result<Vec<Record>, RejectReason> {
+    ) -> Result<Reading, RejectReason> {
         let name = json::field(object, "name").and_then(Value::as_str);
         let name = name.ok_or(RejectReason::Field("name"))?;
-        let bare = |name: &str| clean(name).trim_start_matches('/').to_owned();
-        if bare(name) != bare(&key.service.key()) {
+        if !key.is_of(clean(name).trim_start_matches('/')) {
             return Err(RejectReason::OtherService(name.to_owned()));
         }
         match json::raw(object, "nodes") {
-            Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(nodes)) => nodes.iter().map(|node| self.node(node)).collect(),
+            Some(Value::Null) => Ok(Reading::default()),
+            Some(Value::Array(nodes)) => Reading::of(nodes.iter().map(|node| self.node(node))),
             _ => Err(RejectReason::Field("nodes")),
         }
     }
@@ -124,8 +140,8 @@ fn address(host: &str, port: u64) -> Result<Address, RejectReason> {
     }
 }
 
-/// Go's `path.Clean`, but the empty path stays empty. No `..` can be in it: neither
-/// [`ServiceName`] nor the configuration lets one through.
+/// Go's `path.Clean`, but the empty path stays empty, and `..` stays what it is: no [`ServiceName`]
+/// has one.
 fn clean(path: &str) -> String {
     let segments = path.split('/').filter(|segment| !segment.is_empty() && *segment != ".");
     let joined = segments.collect::<Vec<_>>().join("/");

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Record, ServiceName};
 
-use super::{EncodeError, Format, RecordKey, RejectReason, Written, json, labels, write};
+use super::{EncodeError, Format, Reading, RecordKey, RejectReason, Written, json, labels, write};
 
 #[derive(Debug)]
 pub(super) struct Kratos;
@@ -30,7 +30,11 @@ impl Format for Kratos {
         "kratos"
     }
 
-    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Vec<Record>, RejectReason> {
+    fn default_root(&self) -> &'static str {
+        "/microservices"
+    }
+
+    fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Reading, RejectReason> {
         self.records(key, &json::object(value)?)
     }
 
@@ -62,15 +66,15 @@ impl Kratos {
         &self,
         key: &RecordKey<'_>,
         object: &Map<String, Value>,
-    ) -> Result<Vec<Record>, RejectReason> {
+    ) -> Result<Reading, RejectReason> {
         let name = json::text(object, "name");
-        if name != key.service.key() {
+        if !key.is_of(name) {
             return Err(RejectReason::OtherService(name.to_owned()));
         }
         let urls = match json::field(object, "endpoints") {
             Some(Value::Array(urls)) => urls.iter().filter_map(Value::as_str),
             Some(_) => return Err(RejectReason::Field("endpoints")),
-            None => return Ok(Vec::new()),
+            None => return Ok(Reading::default()),
         };
         let mut bad = None;
         for url in urls {
@@ -86,11 +90,11 @@ impl Kratos {
                     (if id.is_empty() { key.instance } else { id }).clone_into(&mut record.id);
                     json::text(object, "version").clone_into(&mut record.version);
                     record.tls = scheme == "grpcs" || query.contains("isSecure=true");
-                    return Ok(vec![record]);
+                    return Ok(record.into());
                 }
                 Err(error) => bad = bad.or(Some(error)),
             }
         }
-        bad.map_or_else(|| Ok(Vec::new()), |error| Err(error.into()))
+        bad.map_or_else(|| Ok(Reading::default()), |error| Err(error.into()))
     }
 }

@@ -16,8 +16,8 @@ fn read(
     let service: ServiceName = service.parse().unwrap();
     let prefix = layout.prefix(&service).unwrap();
     assert!(key.starts_with(&prefix), "{key} lies under {prefix}");
-    assert!(Layout::is_instance(&prefix, key.as_bytes()), "{key} is an instance");
-    layout.decode(&service, key.as_bytes(), value.as_bytes())
+    let reading = layout.read_for(&service, key.as_bytes(), value.as_bytes());
+    reading.expect("{key} is an instance").map(|reading| reading.records)
 }
 
 fn addresses(records: &[Record]) -> Vec<&str> {
@@ -130,23 +130,11 @@ fn records_are_read_as_their_frameworks_write_them_by_name_and_by_shape() {
 fn every_key_leads_back_to_its_service() {
     for (format, root, service, key, ..) in GOOD {
         let layout = Layout::new(format, root).unwrap();
-        assert_eq!(layout.service_of(key.as_bytes()).unwrap().as_str(), *service, "{key}");
+        assert_eq!(layout.services_of(key.as_bytes())[0].as_str(), *service, "{key}");
     }
-    let layout = Layout::new("etcd-naming", "registry").unwrap();
+    let layout = Layout::new("auto", "registry").unwrap();
     for stray in ["registry/alone", "registry/a b/1", "registry//1", "other/a/1", "registry/a/"] {
-        assert_eq!(layout.service_of(stray.as_bytes()), None, "{stray}");
-    }
-}
-
-#[test]
-fn a_service_never_shows_the_keys_of_another() {
-    for format in crate::config::FORMATS {
-        let layout = Layout::new(format, "/reg").unwrap();
-        let prefix = layout.prefix(&"orders".parse().unwrap()).unwrap();
-        assert_eq!(prefix, "/reg/orders/", "{format}");
-        assert!(Layout::is_instance(&prefix, b"/reg/orders/1"));
-        assert!(!Layout::is_instance(&prefix, b"/reg/orders/eu/1"), "{format}");
-        assert!(!Layout::is_instance(&prefix, b"/reg/orders/"), "{format}");
+        assert!(layout.services_of(stray.as_bytes()).is_empty(), "{stray}");
     }
 }
 
@@ -154,14 +142,19 @@ fn a_service_never_shows_the_keys_of_another() {
 fn koala_joins_paths_as_go_does() {
     let prefix =
         |root, service: &str| Layout::new("koala", root).unwrap().prefix(&service.parse().unwrap());
-    assert_eq!(prefix("/a//b/", "~pkg~~Service").unwrap(), "/a/b/pkg/Service/");
-    assert_eq!(prefix("", "hello").unwrap(), "hello/");
-    assert_eq!(prefix("", "~pkg~Service").unwrap(), "/pkg/Service/");
+    assert_eq!(prefix("/a//b/", "~pkg~Service").unwrap(), "/a/b/pkg/Service/");
     assert_eq!(prefix("/", "hello").unwrap(), "/hello/");
-    assert_eq!(prefix("/a", "~~"), None, "the root itself is no service");
+    assert_eq!(prefix("", "hello").unwrap(), "/ibinarytree/koala/service/hello/");
+    assert_eq!(prefix("/a", "~"), None, "the root itself is no service");
+    assert_eq!(prefix("/a", "pkg~~Service"), None, "no key has a doubled slash");
     let value = r#"{"name":"/pkg/Service","nodes":[{"id":"","ip":"10.192.1.7","port":8801}]}"#;
     let key = "/root/pkg/Service/10.192.1.7:8801";
-    assert_eq!(read("koala", "/root", "~pkg~Service", key, value).unwrap().len(), 1);
+    for service in ["~pkg~Service", "pkg~Service"] {
+        assert_eq!(read("koala", "/root", service, key, value).unwrap().len(), 1);
+    }
+    let value = value.replace("\"/pkg", "\"pkg");
+    assert!(read("koala", "/root", "~pkg~Service", key, &value).unwrap().is_empty());
+    assert_eq!(read("koala", "/root", "pkg~Service", key, &value).unwrap().len(), 1);
 }
 
 #[test]
@@ -187,7 +180,7 @@ fn metadata_that_is_plain_text_is_kept_whole() {
 fn koala_takes_weight_0_for_100_and_an_id_where_there_is_one() {
     let value = r#"{"name":"a","nodes":[{"id":"node-3","ip":"10.1.1.3","port":1,"weight":50},
         {"id":"","ip":"10.1.1.4","port":2,"weight":0},{"ip":"10.1.1.5","port":3,"weight":-4}]}"#;
-    let read = read("koala", "", "a", "a/all", value).unwrap();
+    let read = read("koala", "/", "a", "/a/all", value).unwrap();
     let seen: Vec<_> = read.iter().map(|record| (record.id.as_str(), record.weight)).collect();
     assert_eq!(seen, [("node-3", 50), ("10.1.1.4:2", 100), ("10.1.1.5:3", 100)]);
 }
@@ -211,7 +204,7 @@ fn what_cannot_be_used_is_refused_with_its_reason() {
         ("go-zero", "10.0.0.1", "has no port"),
         ("go-zero", r#"{"Addr":"10.0.0.1:80"}"#, "port outside"),
     ] {
-        let error = read(format, "", "a", "a/1", value).unwrap_err().to_string();
+        let error = read(format, "/", "a", "/a/1", value).unwrap_err().to_string();
         assert!(error.contains(reason), "{format} {value}: {error}");
     }
 }
@@ -234,7 +227,6 @@ fn a_shape_of_another_framework_is_refused_by_its_name() {
         ("apisix", r#"{"nodes":[{"host":"127.0.0.1","port":80,"weight":1}]}"#),
         ("skydns", r#"{"host":"10.12.0.3","port":50051}"#),
         ("jupiter", r#"{"Op":0,"Addr":"10.14.0.1:9090","MetadataX":{"name":"a"}}"#),
-        ("plain URL", "http://10.11.0.1:80"),
     ] {
         let error = read("auto", "", "a", "a/1", value).unwrap_err();
         assert_eq!(error, RejectReason::Foreign(found), "{value}");
@@ -247,9 +239,15 @@ fn a_shape_of_another_framework_is_refused_by_its_name() {
 
 #[test]
 fn a_shape_of_no_framework_is_unknown_and_a_marker_is_nothing() {
-    for value in
-        ["{}", r#"{"protocol":"grpc"}"#, "calls=1.00&group=test", "Host(`a`)", "3", "a:b:1"]
-    {
+    for value in [
+        "{}",
+        r#"{"protocol":"grpc"}"#,
+        "calls=1.00&group=test",
+        "Host(`a`)",
+        "3",
+        "a:b:1",
+        "http://10.11.0.1:80",
+    ] {
         assert_eq!(read("auto", "", "a", "a/1", value), Err(RejectReason::Unknown), "{value}");
     }
     for marker in ["", "init_dir", "rpcx_path", r#"{"name":"a","nodes":[]}"#] {
@@ -261,9 +259,13 @@ fn a_shape_of_no_framework_is_unknown_and_a_marker_is_nothing() {
 fn keys_and_values_are_bounded_before_they_are_read() {
     let layout = Layout::new("auto", "").unwrap();
     let service: ServiceName = "a".parse().unwrap();
-    let decode = |key: &[u8], value: &[u8]| layout.decode(&service, key, value).unwrap_err();
+    let decode =
+        |key: &[u8], value: &[u8]| layout.read_for(&service, key, value).unwrap().unwrap_err();
     assert_eq!(decode(b"a/1", &vec![b'x'; MAX_VALUE + 1]), RejectReason::ValueTooLarge(65_537));
-    assert_eq!(decode(&vec![b'a'; MAX_KEY + 1], b"x"), RejectReason::KeyTooLong(1025));
+    assert_eq!(
+        decode(&[b"a/", &[b'a'; MAX_KEY][..]].concat(), b"x"),
+        RejectReason::KeyTooLong(1026, 1024)
+    );
     assert_eq!(decode(b"a/\xff", b"x"), RejectReason::KeyNotText);
     assert_eq!(decode(b"a/1", b"\xff\xfe"), RejectReason::ValueNotText);
     assert_eq!(key_text(b"a/\xff"), r"a/\xff (3 bytes)");
@@ -278,9 +280,8 @@ fn hostile_json_is_refused_without_a_stack_overflow() {
 }
 
 #[test]
-fn a_format_that_does_not_exist_has_no_layout() {
+fn the_formats_are_those_that_a_source_may_name() {
     assert!(Layout::new("zookeeper", "").is_none());
-    for name in crate::config::FORMATS {
-        assert!(Layout::new(name, "").is_some());
-    }
+    let names: Vec<_> = ALL.iter().map(|format| format.name()).collect();
+    assert_eq!(names, FORMATS);
 }

@@ -1,4 +1,4 @@
-//! What formats share when they write: JSON as Go spells it, metadata, and refusals.
+//! What formats write, and what they share in doing so: JSON as Go spells it, metadata, refusals.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,30 @@ use serde::Serialize;
 
 use crate::model::Record;
 
-use super::EncodeError;
+/// A key and its value, ready to be put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The whole key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+/// Why a record cannot be written in a format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The format is read, never written.
+    #[error("format {0} is only read")]
+    ReadOnly(&'static str),
+    /// The format has no way to say this, or its readers would break over it.
+    #[error("format {format} cannot hold {what}")]
+    Cannot {
+        /// Name of the format.
+        format: &'static str,
+        /// What it cannot hold, such as `an IPv6 address`.
+        what: String,
+    },
+}
 
 /// Keys of [`labels`] that have a field in [`Record`].
 const FIELDS: [&str; 3] = ["weight", "version", "zone"];

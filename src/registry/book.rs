@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::formats::{Layout, RejectReason, key_text};
+use crate::formats::{Layout, Reading, RejectReason, key_text};
 use crate::model::{Record, ServiceName};
 
 use super::etcd::{Change, Kv};
@@ -25,10 +25,10 @@ pub struct Entry {
     pub key: Arc<str>,
     /// The key and value as etcd has them, with revisions and lease.
     pub kv: Kv,
-    /// The service that the key belongs to.
+    /// The service that the key belongs to; in a whole registry the nearest one.
     pub service: ServiceName,
     /// What the value says.
-    pub value: Result<Vec<Record>, RejectReason>,
+    pub value: Result<Reading, RejectReason>,
 }
 
 /// One key that differs from what it was.
@@ -51,7 +51,7 @@ pub struct Book {
 impl Scope {
     /// Everything under the root of `layout`.
     pub fn whole(layout: Layout) -> Self {
-        Self { prefix: layout.root(), layout, service: None }
+        Self { prefix: layout.root().to_owned(), layout, service: None }
     }
 
     /// One service; none when the layout cannot spell its name.
@@ -71,11 +71,10 @@ impl Scope {
 
     /// Reads a key; none for one that belongs to no service of this scope.
     pub fn entry(&self, kv: Kv) -> Option<Entry> {
-        let service = match &self.service {
-            Some(service) => Layout::is_instance(&self.prefix, &kv.key).then(|| service.clone()),
-            None => self.layout.service_of(&kv.key),
-        }?;
-        let value = self.layout.decode(&service, &kv.key, &kv.value);
+        let (service, value) = match &self.service {
+            Some(service) => (service.clone(), self.layout.read_for(service, &kv.key, &kv.value)?),
+            None => self.layout.read(&kv.key, &kv.value).into_iter().next()?,
+        };
         Some(Entry { key: key_text(&kv.key).into(), kv, service, value })
     }
 }
@@ -83,7 +82,15 @@ impl Scope {
 impl Entry {
     /// What it says of endpoints; nothing where the value cannot be used.
     pub fn records(&self) -> &[Record] {
-        self.value.as_deref().unwrap_or_default()
+        self.value.as_ref().map(|reading| &*reading.records).unwrap_or_default()
+    }
+
+    /// Why it says no more of endpoints than that.
+    pub const fn rejected(&self) -> Option<&RejectReason> {
+        match &self.value {
+            Ok(reading) => reading.left_out.as_ref(),
+            Err(reason) => Some(reason),
+        }
     }
 }
 

@@ -117,7 +117,7 @@ fn services(book: &Book) -> Vec<Listed> {
         Listed {
             name: name.to_string(),
             endpoints: records().map(|r| r.address.as_str()).collect::<BTreeSet<_>>().len(),
-            rejected: entries.iter().filter(|entry| entry.value.is_err()).count(),
+            rejected: entries.iter().filter(|entry| entry.rejected().is_some()).count(),
             formats: records().map(|r| r.format).collect::<BTreeSet<_>>().into_iter().collect(),
         }
     };
@@ -153,8 +153,15 @@ async fn detail(place: &Place, service: ServiceName, output: Output) -> Result<(
     }
     let leases = book.entries().filter_map(|entry| LeaseId::of(entry.kv.lease));
     let lives = member.lives(leases).await.map_err(Failure::failed)?;
+    // Some formats keep the weight of an instance under another key.
+    let weights = book.entries().filter_map(|entry| entry.value.as_ref().ok()?.weight_of.as_ref());
+    let weights: HashMap<_, _> = weights.map(|(id, weight)| (id, *weight)).collect();
+    let weighed = |record: &Record| Record {
+        weight: weights.get(&record.id).copied().unwrap_or(record.weight),
+        ..record.clone()
+    };
     let endpoint = |entry: &Entry, record: &Record| Endpoint {
-        record: record.into(),
+        record: (&weighed(record)).into(),
         key: entry.key.to_string(),
         modified: entry.kv.modified,
         lease: lease(entry.kv.lease, &lives),
@@ -163,7 +170,7 @@ async fn detail(place: &Place, service: ServiceName, output: Output) -> Result<(
         .entries()
         .flat_map(|entry| entry.records().iter().map(move |record| endpoint(entry, record)));
     let rejected = book.entries().filter_map(|entry| {
-        let reason = entry.value.as_ref().err()?.to_string();
+        let reason = entry.rejected()?.to_string();
         Some(Rejected { key: entry.key.to_string(), reason })
     });
     let detail = Detail {

@@ -193,7 +193,7 @@ fn events(diff: &Diff) -> Vec<Event> {
             events.push(event(Change::Changed, Some(&record.address), what, Some(record)));
         }
     }
-    let reason = |entry: Option<&Entry>| Some(entry?.value.as_ref().err()?.to_string());
+    let reason = |entry: Option<&Entry>| Some(entry?.rejected()?.to_string());
     match (reason(diff.before.as_deref()), reason(diff.after.as_deref())) {
         (_, Some(reason)) => events.push(event(Change::Rejected, None, reason, None)),
         (Some(_), None) if diff.after.is_none() => {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::discovery::table::Item;
-use crate::formats::RejectReason;
+use crate::formats::{Reading, RejectReason};
 use crate::model::Record;
 
 const A: Slot = Slot(0);
@@ -35,7 +35,7 @@ fn record(port: u16, weight: u32) -> Record {
 }
 
 fn item(key: &str, at: i64, records: Vec<Record>) -> Item {
-    Item { key: key.into(), created: 1, modified: at, value: Ok(records) }
+    Item { key: key.into(), created: 1, modified: at, value: Ok(records.into()) }
 }
 
 fn bad(key: &str, at: i64) -> Item {
@@ -271,6 +271,50 @@ async fn a_service_that_no_source_knows_any_more_goes_after_its_idle_time() {
     assert_eq!(seen(&directory), ["unknown"]);
 }
 
+#[test]
+fn a_weight_under_a_key_of_its_own_counts_whenever_it_comes_and_while_it_stays() {
+    let (directory, mut board) = board(&[seat(A)]);
+    let weight = |at, value: Result<u32, RejectReason>| {
+        let weight_of = |weight| Reading {
+            weight_of: Some(("10.0.0.1:80".to_owned(), weight)),
+            ..Reading::default()
+        };
+        Change::Put(Item { key: "w".into(), created: 1, modified: at, value: value.map(weight_of) })
+    };
+    let weights = || -> Vec<u32> {
+        let service = directory.find(&orders()).unwrap();
+        service.snapshot().endpoints.iter().map(|endpoint| endpoint.record.weight).collect()
+    };
+    apply(&mut board, A, vec![weight(1, Ok(3)), put("u", 2, 80), put("v", 2, 81)]);
+    assert_eq!(weights(), [3, 100]);
+    apply(&mut board, A, vec![weight(3, Ok(5))]);
+    assert_eq!(weights(), [5, 100]);
+    apply(&mut board, A, vec![weight(4, Err(RejectReason::Unknown))]);
+    assert_eq!(weights(), [5, 100], "the last good one");
+    apply(&mut board, A, vec![put("u", 5, 80)]);
+    assert_eq!(weights(), [5, 100]);
+    apply(&mut board, A, vec![delete("w", 6)]);
+    assert_eq!(weights(), [100, 100]);
+}
+
+#[test]
+fn what_is_left_out_of_a_value_is_shown_beside_what_is_used() {
+    let (directory, mut board) = board(&[seat(A)]);
+    let left_out = Some(RejectReason::NotGrpc("x".to_owned()));
+    let some = Reading { records: vec![record(80, 1)], left_out, ..Reading::default() };
+    let value = |at, value| Change::Put(Item { key: "k".into(), created: 1, modified: at, value });
+    apply(&mut board, A, vec![value(1, Ok(some.clone()))]);
+    assert_eq!(seen(&directory), ["80 source0 k"]);
+    let rejected = || directory.find(&orders()).unwrap().snapshot().rejected.clone();
+    assert_eq!(rejected()[0].reason, "not an endpoint for gRPC: x");
+    // It is understood, so what the key said before is over.
+    apply(&mut board, A, vec![value(2, Ok(Reading { records: Vec::new(), ..some }))]);
+    assert!(seen(&directory).is_empty());
+    assert_eq!(rejected()[0].reason, "not an endpoint for gRPC: x");
+    apply(&mut board, A, vec![put("k", 3, 80)]);
+    assert!(rejected().is_empty());
+}
+
 /// One thing that a registry may do to a service.
 #[derive(Clone, Debug)]
 enum Step {
@@ -323,6 +367,7 @@ struct Registry {
 
 impl Registry {
     fn store(&mut self, key: &str, at: i64, value: Result<Vec<Record>, RejectReason>) -> Item {
+        let value = value.map(Reading::from);
         let created = self.stored.get(key).map_or(at, |old| old.created);
         let item = Item { key: key.into(), created, modified: at, value };
         self.stored.insert(key.to_owned(), item.clone());
@@ -333,7 +378,7 @@ impl Registry {
     fn read(&mut self, item: &Item) {
         let key = item.key.to_string();
         let records = match (&item.value, self.read.get(&key)) {
-            (Ok(records), _) => records.clone(),
+            (Ok(reading), _) => reading.records.clone(),
             (Err(_), Some((at, records))) if item.created <= *at => records.clone(),
             (Err(_), _) => Vec::new(),
         };

@@ -66,7 +66,7 @@ impl Office {
 
     fn put(&self, slot: Slot, name: &str) {
         let record = Record::new("10.0.0.1:80".parse().unwrap(), "test");
-        let item = Item { key: "k".into(), created: 1, modified: 1, value: Ok(vec![record]) };
+        let item = Item { key: "k".into(), created: 1, modified: 1, value: Ok(record.into()) };
         let mut board = self.board.lock().unwrap();
         board.apply(slot, &name.parse().unwrap(), vec![Change::Put(item)], None);
         board.flush(Instant::now());

@@ -6,12 +6,18 @@ use std::{
 };
 
 use etcd_client::{Event, EventType};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::discovery::table::{Change, Item};
 use crate::formats::{Layout, key_text};
 use crate::model::ServiceName;
 use crate::registry::etcd::{Kv, Position};
+
+use super::named::Named;
+
+/// What one event says, to each service that its key belongs to; nearly always one.
+pub(super) type Changes = SmallVec<[(ServiceName, Change); 1]>;
 
 /// Names a range; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +40,7 @@ pub(super) struct Ranges {
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) scope: Scope,
+    pub(super) named: Named,
     /// All changes up to this revision are on the board; 0 before the first list. A watch resumes
     /// after it.
     pub(super) applied: i64,
@@ -179,38 +186,54 @@ impl Ranges {
     fn insert(&mut self, scope: Scope) -> RangeId {
         let id = RangeId(self.next);
         self.next += 1;
-        let work = Work::default();
-        let (fresh, held) = (false, false);
-        let range = Range { scope, applied: 0, known: 0, fresh, held, relist: None, work };
+        let (named, work) = (Named::default(), Work::default());
+        let (fresh, held, relist) = (false, false, None);
+        let range = Range { scope, named, applied: 0, known: 0, fresh, held, relist, work };
         self.by_id.insert(id, range);
         id
     }
 }
 
+impl Range {
+    /// What an event says, to each service of this range that its key belongs to.
+    pub(super) fn changes(&mut self, event: &Event) -> Changes {
+        let changes = self.scope.changes(event);
+        if !self.scope.layout.is_whole() {
+            return changes;
+        }
+        let named = &mut self.named;
+        changes.into_iter().flat_map(|(service, change)| named.follow(service, change)).collect()
+    }
+}
+
 impl Scope {
-    /// What a listed key says, if it belongs to a service of this scope.
-    pub(super) fn item(&self, kv: &Kv) -> Option<(ServiceName, Item)> {
-        let service = self.service_of(&kv.key)?;
-        let value = self.layout.decode(&service, &kv.key, &kv.value);
-        let key = key_text(&kv.key).into();
-        Some((service, Item { key, created: kv.created, modified: kv.modified, value }))
+    /// What a listed key says, to each service of this scope that it belongs to.
+    pub(super) fn items(&self, kv: &Kv) -> SmallVec<[(ServiceName, Item); 1]> {
+        let readings = match &self.service {
+            None => self.layout.read(&kv.key, &kv.value),
+            Some(service) => {
+                let reading = self.layout.read_for(service, &kv.key, &kv.value);
+                reading.map(|reading| (service.clone(), reading)).into_iter().collect()
+            }
+        };
+        let key: Arc<str> = key_text(&kv.key).into();
+        let item = |(service, value)| {
+            let (key, created, modified) = (Arc::clone(&key), kv.created, kv.modified);
+            (service, Item { key, created, modified, value })
+        };
+        readings.into_iter().map(item).collect()
     }
 
-    /// What an event says, if its key belongs to a service of this scope.
-    pub(super) fn change(&self, event: &Event) -> Option<(ServiceName, Change)> {
-        let kv = event.kv()?;
+    fn changes(&self, event: &Event) -> Changes {
+        let Some(kv) = event.kv() else { return Changes::new() };
         if event.event_type() == EventType::Put {
-            let (service, item) = self.item(&kv.into())?;
-            return Some((service, Change::Put(item)));
+            let items = self.items(&kv.into()).into_iter();
+            return items.map(|(service, item)| (service, Change::Put(item))).collect();
         }
-        let key = key_text(kv.key()).into();
-        Some((self.service_of(kv.key())?, Change::Delete { key, revision: kv.mod_revision() }))
-    }
-
-    fn service_of(&self, key: &[u8]) -> Option<ServiceName> {
-        match &self.service {
-            Some(service) => Layout::is_instance(&self.prefix, key).then(|| service.clone()),
-            None => self.layout.service_of(key),
-        }
+        let (key, revision): (Arc<str>, _) = (key_text(kv.key()).into(), kv.mod_revision());
+        let mine = |service: &ServiceName| self.service.as_ref().is_none_or(|of| of == service);
+        let services = self.layout.services_of(kv.key()).into_iter().filter(mine);
+        let delete = |service| (service, Change::Delete { key: Arc::clone(&key), revision });
+        services.map(delete).collect()
     }
 }

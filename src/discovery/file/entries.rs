@@ -23,7 +23,7 @@ use toml::{
 };
 
 use crate::discovery::table::{Item, Listing};
-use crate::formats::RejectReason;
+use crate::formats::{Reading, RejectReason};
 use crate::model::{Record, ServiceName};
 
 const FORMAT: &str = "file";
@@ -108,7 +108,7 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Entries, String> {
                     RejectReason::Entry(format!("line {}: {message}", at(&error, start)))
                 })
                 .and_then(record)
-                .map(|record| vec![record]);
+                .map(Reading::from);
             // Of two entries with one address the first counts.
             let modified = -i64::try_from(index).unwrap_or(i64::MAX);
             let key = format!("{}:{place}", path.display()).into();
@@ -181,12 +181,12 @@ mod tests {
             "#,
         );
         let items = &entries.services["orders"].items;
-        let record = items[0].value.as_ref().unwrap().iter().next().unwrap();
+        let record = &items[0].value.as_ref().unwrap().records[0];
         assert_eq!(&*items[0].key, "s.toml:2");
         assert_eq!((record.weight, &*record.id, &*record.version), (7, "orders-1", "v2"));
         let metadata: Vec<_> = record.metadata.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(metadata, ["gpu=true", "shard=3", "share=0.5", "state=forbidden"]);
-        let plain = &items[1].value.as_ref().unwrap()[0];
+        let plain = &items[1].value.as_ref().unwrap().records[0];
         assert_eq!((plain.weight, &*plain.id, plain.format), (100, "localhost:1", "file"));
     }
 

@@ -112,7 +112,7 @@ impl Session<'_> {
             let list = member.list(scope.prefix.as_bytes(), limits, |kvs| {
                 *page.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 match kvs {
-                    Some(kvs) => items.extend(kvs.iter().filter_map(|kv| scope.item(kv))),
+                    Some(kvs) => items.extend(kvs.iter().flat_map(|kv| scope.items(kv))),
                     None => items.clear(),
                 }
             });
@@ -154,12 +154,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn apply_list(&mut self, id: RangeId, list: List, items: Vec<(ServiceName, Item)>) {
+    fn apply_list(&mut self, id: RangeId, list: List, mut items: Vec<(ServiceName, Item)>) {
         let Some(range) = self.ranges.get_mut(id) else { return };
         let revision = list.position.revision;
         let again = range.applied > 0 || range.fresh;
         let fresh = std::mem::take(&mut range.fresh);
         let new = || Listing { revision, fresh, ..Listing::default() };
+        if range.scope.layout.is_whole() {
+            let later = range.work.replay.iter().filter(|(_, change)| change.revision() > revision);
+            range.named.list(&mut items, later);
+        }
         let mut services: HashMap<ServiceName, Listing> = HashMap::new();
         for (service, item) in items {
             services.entry(service).or_insert_with(new).items.push(item);

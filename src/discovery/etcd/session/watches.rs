@@ -107,14 +107,15 @@ impl Session<'_> {
             if event.kv().is_none_or(|kv| kv.mod_revision() <= range.applied) {
                 continue;
             }
-            let Some((service, change)) = range.scope.change(event) else { continue };
-            if range.work.listing {
-                range.work.replay.push((service.clone(), change.clone()));
+            for (service, change) in range.changes(event) {
+                if range.work.listing {
+                    range.work.replay.push((service.clone(), change.clone()));
+                }
+                if let Some(check) = self.checks.get_mut(&service) {
+                    check.push(change.clone());
+                }
+                services.entry(service).or_default().push(change);
             }
-            if let Some(check) = self.checks.get_mut(&service) {
-                check.push(change.clone());
-            }
-            services.entry(service).or_default().push(change);
         }
         // A response this large may be only a part of its last revision: the rest may be on its way, and
         // would be lost if the watch resumed after it.
