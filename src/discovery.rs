@@ -12,7 +12,6 @@
 //! wait. Sources never fail for good: an error is told in [`SourceStatus`], changes no set, and is
 //! tried again.
 
-mod backoff;
 mod board;
 mod desk;
 mod directory;

@@ -9,6 +9,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod app;
+pub mod backoff;
 pub mod balance;
 pub mod call;
 pub mod cli;

@@ -8,9 +8,10 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::backoff::jitter;
 use crate::model::ServiceName;
 
-use super::{backoff::jitter, timing::MAX_DOUBTED};
+use super::timing::MAX_DOUBTED;
 
 /// The services that were in doubt lately.
 #[derive(Debug)]

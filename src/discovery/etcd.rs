@@ -13,12 +13,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::backoff::Backoff;
 use crate::config::{EtcdSource, Mode};
 use crate::formats::Layout;
 use crate::registry::etcd::{Member, Members, Position};
 
 use super::{
-    backoff::Backoff,
     desk::{Command, Report},
     task::Task,
 };
@@ -49,7 +49,7 @@ pub(super) async fn run(
         ranges.add_whole();
     }
     let mut members = Members::new(source);
-    let mut backoff = Backoff::new(&task.timing);
+    let mut backoff = task.timing.backoff();
     let mut failures = 0;
     let mut told = String::new();
     loop {

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
+
 /// Services of lazy sources kept up to date at most; above it the longest idle one goes.
 pub(super) const MAX_SERVICES: usize = 10_000;
 /// Services that no source knows, yet watched because somebody asked.
@@ -68,6 +70,13 @@ pub struct Timing {
     /// Between two looks at a file that says nothing of changes, as on some network file systems.
     /// Default 10 s.
     pub poll_file: Duration,
+}
+
+impl Timing {
+    /// Waits after failures.
+    pub(super) const fn backoff(&self) -> Backoff {
+        Backoff::new(self.backoff, self.backoff_max)
+    }
 }
 
 impl Default for Timing {

@@ -5,7 +5,6 @@
 //! store stands, keeps leases and writes keys. Any error here means "ask another member, or later"; whoever calls decides when.
 //! Passwords and keys are read from their files at each connection, and never logged.
 
-mod backoff;
 mod connect;
 mod error;
 mod follow;
@@ -19,6 +18,8 @@ mod write;
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, ResponseHeader, Txn, TxnOp};
+
+use crate::backoff::Backoff;
 
 pub use connect::Members;
 pub use error::EtcdError;
@@ -40,6 +41,11 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest message taken. A server set up for large requests sends larger ones than the usual 2 MiB.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// Waits before etcd is tried again, by those who can wait for as long as it takes.
+const fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5))
+}
 
 /// How far the history of a cluster has come, as one answer says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

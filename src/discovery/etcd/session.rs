@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use crate::discovery::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::discovery::desk::{Command, Report};
 use crate::discovery::table::Change;
 use crate::discovery::task::Task;
@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
             lists: 0,
             checks: HashMap::new(),
             logging_in: false,
-            logins: Backoff::new(&task.timing),
+            logins: task.timing.backoff(),
             jobs: JoinSet::new(),
             begun: false,
             asking: false,

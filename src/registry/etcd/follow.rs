@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::config::EtcdSource;
 
-use super::{EtcdError, Kv, ListLimits, Member, Members, Position, WatchRequest, backoff::Backoff};
+use super::{EtcdError, Kv, ListLimits, Member, Members, Position, WatchRequest};
 
 /// Between two questions whether the member is alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ impl Drop for Follow {
 
 async fn run(source: EtcdSource, prefix: Vec<u8>, news: mpsc::Sender<News>) {
     let mut members = Members::new(source);
-    let (mut backoff, mut failures, mut lost) = (Backoff::new(), 0, false);
+    let (mut backoff, mut failures, mut lost) = (super::backoff(), 0, false);
     loop {
         let mut listed = false;
         let error = match members.connect().await {
@@ -96,7 +96,8 @@ async fn run(source: EtcdSource, prefix: Vec<u8>, news: mpsc::Sender<News>) {
             return;
         }
         if listed {
-            (backoff, failures, lost) = (Backoff::new(), 0, false);
+            backoff.reset();
+            (failures, lost) = (0, false);
         }
         failures += 1;
         if failures >= members.len() {

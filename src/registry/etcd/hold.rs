@@ -11,9 +11,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::backoff::Backoff;
 use crate::config::EtcdSource;
 
-use super::{EtcdError, Lease, Member, Members, REQUEST_TIMEOUT, backoff::Backoff};
+use super::{EtcdError, Lease, Member, Members, REQUEST_TIMEOUT};
 
 /// A lease that is kept alive every third of its time. Dropping it leaves the lease to run out;
 /// [`Hold::end`] ends it at once.
@@ -98,7 +99,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self, mut ended: oneshot::Receiver<()>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = super::backoff();
         loop {
             let working = async {
                 let error = match self.members.connect_any().await {
@@ -133,7 +134,7 @@ impl Keeper {
                 }
                 Err(error) => return error,
             }
-            *backoff = Backoff::new();
+            backoff.reset();
             let third = self.lease.map_or(self.ttl, |lease| lease.ttl) / 3;
             tokio::select! {
                 () = sleep(third) => {}

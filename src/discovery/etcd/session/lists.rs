@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::discovery::backoff::jitter;
+use crate::backoff::jitter;
 use crate::discovery::desk::Report;
 use crate::discovery::table::{Item, Listing};
 use crate::discovery::timing::{MAX_LISTED, MAX_LISTED_WHOLE, MAX_LISTS};

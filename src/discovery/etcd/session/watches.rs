@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use etcd_client::WatchResponse;
 use tokio::time::{Instant, sleep};
 
-use crate::discovery::backoff::Backoff;
 use crate::discovery::desk::Report;
 use crate::discovery::table::Change;
 use crate::discovery::timing::LARGE_RESPONSE;
@@ -207,7 +206,7 @@ impl Session<'_> {
     /// Lists a range after a wait that grows with each refusal in a row.
     fn list_later(&mut self, id: RangeId) {
         let Some(range) = self.ranges.get_mut(id) else { return };
-        let mut backoff = Backoff::new(&self.task.timing);
+        let mut backoff = self.task.timing.backoff();
         let wait = (0..=range.work.refusals).map(|_| backoff.next()).last().unwrap_or_default();
         range.work.refusals = (range.work.refusals + 1).min(16);
         self.list_after(id, wait);
