@@ -52,7 +52,7 @@ enum Command {
     Demo(run::Demo),
     Services(services::Services),
     Why(why::Why),
-    Registry(registry::Registry),
+    Registry(Box<registry::Registry>),
     Completions(generate::Completions),
     Man(generate::Man),
 }

@@ -8,6 +8,7 @@
 mod auto;
 mod etcd_naming;
 mod go_zero;
+mod habits;
 mod json;
 mod koala;
 mod kratos;
@@ -26,6 +27,8 @@ pub use layout::{Layout, MAX_KEY, MAX_VALUE, Readings, key_text};
 pub use place::{Place, Places, RecordKey};
 pub use reading::{Reading, RejectReason};
 pub use write::{EncodeError, Written};
+
+pub use habits::{Habits, habits};
 
 /// Names of the formats, as a source may name them.
 pub const FORMATS: &[&str] = &["auto", "etcd-naming", "grpc-wrapper", "koala", "go-zero", "kratos"];

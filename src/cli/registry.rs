@@ -5,6 +5,8 @@
 
 mod connection;
 mod ls;
+mod put;
+mod rm;
 mod view;
 mod watch;
 
@@ -51,6 +53,8 @@ Examples:
 enum Command {
     Ls(ls::Ls),
     Watch(watch::Watch),
+    Put(put::Put),
+    Rm(rm::Rm),
 }
 
 impl Registry {
@@ -61,6 +65,8 @@ impl Registry {
             match command {
                 Command::Ls(ls) => ls.run(connection.place()?).await,
                 Command::Watch(watch) => watch.run(connection.place()?).await,
+                Command::Put(put) => put.run(connection.place()?).await,
+                Command::Rm(rm) => rm.run(connection.place()?).await,
             }
         })
     }

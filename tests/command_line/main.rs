@@ -6,6 +6,7 @@ mod canned_admin;
 #[path = "../support/etcd.rs"]
 #[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
 mod etcd;
+mod records;
 mod registry;
 mod running;
 

@@ -36,6 +36,11 @@ impl Running {
         next(&mut self.stdout, "a line on stdout").await
     }
 
+    /// The next line on stdout that has `text` in it; those before it are passed over.
+    pub(crate) async fn line_with(&mut self, text: &str) -> String {
+        next_with(&mut self.stdout, text).await
+    }
+
     /// The next line on stderr that has `text` in it; those before it are passed over.
     pub(crate) async fn says(&mut self, text: &str) -> String {
         next_with(&mut self.stderr, text).await
@@ -64,6 +69,16 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(SOON, waiting).await.is_ok(), "{what} within {SOON:?}");
 }
 
 fn lines(from: impl Read + Send + 'static) -> mpsc::UnboundedReceiver<String> {
