@@ -2,6 +2,7 @@
 
 mod accept;
 mod reload;
+mod suspects;
 
 use std::{future::Future, io, num::NonZero, rc::Rc, sync::Arc, time::Duration};
 
@@ -99,6 +100,7 @@ async fn control(
 
     let (directory, sources) = discovery::start(settings.sources.clone());
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
+    spawn_local(suspects::dial_all(sources.suspects(), Arc::clone(&live), metrics.clone()));
     let access_log = AccessLog::new(Arc::clone(&live));
     let parts = Parts {
         live: Arc::clone(&live),

@@ -8,8 +8,10 @@ mod dial;
 mod gather;
 mod names;
 mod pool;
+mod probe;
 mod upstream;
 mod warm;
 
 pub use dial::DialError;
+pub use probe::answers;
 pub use upstream::{Connector, Dialing, Upstream};

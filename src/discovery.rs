@@ -13,12 +13,14 @@
 //! tried again.
 
 mod board;
+mod brake;
 mod desk;
 mod directory;
 mod doubts;
 mod etcd;
 mod file;
 mod run;
+mod shared;
 mod status;
 mod table;
 mod task;
@@ -26,4 +28,5 @@ mod timing;
 
 pub use directory::{Directory, ResolveError, SourceStatus};
 pub use run::{Discovery, start, start_with};
+pub use shared::Suspect;
 pub use timing::Timing;

@@ -18,6 +18,7 @@ use pillion::model::{Service, ServiceName};
 use tokio::time::{sleep, timeout};
 
 #[path = "support/etcd.rs"]
+#[allow(dead_code, reason = "tests/chaos uses the rest")]
 mod etcd;
 #[path = "support/relay.rs"]
 mod relay;
@@ -35,18 +36,7 @@ fn name(text: &str) -> ServiceName {
 }
 
 fn etcd_source(url: &str) -> EtcdSource {
-    EtcdSource {
-        endpoints: vec![url.to_owned()],
-        prefix: String::new(),
-        format: "auto".to_owned(),
-        mode: Mode::Lazy,
-        empty: EmptyPolicy::Serve,
-        username: String::new(),
-        password_file: None,
-        ca_file: None,
-        cert_file: None,
-        key_file: None,
-    }
+    EtcdSource { endpoints: vec![url.to_owned()], ..EtcdSource::default() }
 }
 
 fn source(name: &str, etcd: EtcdSource) -> Source {
@@ -132,7 +122,8 @@ impl Witness {
 async fn puts_and_deletes_are_seen_within_milliseconds() {
     let etcd = Etcd::start().await;
     etcd.put("orders/0", &value("10.0.0.1:9000")).await;
-    let (directory, _discovery) = start(&etcd.url());
+    let main = EtcdSource { brake: None, ..etcd_source(&etcd.url()) };
+    let (directory, _discovery) = discovery::start_with(vec![source("main", main)], brisk());
     let service = directory.resolve(&name("orders"), LIMIT).await.unwrap();
     assert_eq!(addresses(&service), ["10.0.0.1:9000"]);
 

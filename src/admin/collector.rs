@@ -34,6 +34,7 @@ struct Families {
     age: GaugeVec,
     events: IntCounterVec,
     resyncs: IntCounterVec,
+    brakes: IntCounterVec,
     rejected: IntGaugeVec,
 }
 
@@ -101,6 +102,13 @@ impl Families {
                 opts("source_resyncs_total", "Lists read again after the first."),
                 source,
             )?,
+            brakes: IntCounterVec::new(
+                opts(
+                    "source_brakes_total",
+                    "Times that most of a service vanished at once and its endpoints were held.",
+                ),
+                source,
+            )?,
             rejected: IntGaugeVec::new(
                 opts("source_rejected_records", "Records that cannot be used now."),
                 source,
@@ -108,9 +116,10 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 8] {
-        let Self { endpoints, picks, synced, revision, age, events, resyncs, rejected } = self;
-        [endpoints, picks, synced, revision, age, events, resyncs, rejected]
+    fn all(&self) -> [&dyn Collector; 9] {
+        let Self { endpoints, picks, synced, revision, age, events, resyncs, brakes, rejected } =
+            self;
+        [endpoints, picks, synced, revision, age, events, resyncs, brakes, rejected]
     }
 
     fn add_service(&self, service: &Service) {
@@ -139,6 +148,7 @@ impl Families {
         }
         self.events.with_label_values(name).inc_by(source.events);
         self.resyncs.with_label_values(name).inc_by(source.resyncs);
+        self.brakes.with_label_values(name).inc_by(source.brakes);
         self.rejected
             .with_label_values(name)
             .set(i64::try_from(source.rejected).unwrap_or(i64::MAX));

@@ -92,8 +92,12 @@ impl Rule {
 
     /// A further attempt is drawn among the others, and takes nobody's turn: were the turns of the
     /// endpoints that work used up by it, one that does not would be first for every call.
+    ///
+    /// It goes to an endpoint that is known to be registered, if there is one left: several suspects
+    /// may have stopped at once.
     fn pick_other(&self, tried: &[Arc<Endpoint>]) -> Option<usize> {
-        let mut excluded = self.subset.positions(tried);
+        let excluded = self.subset.positions(tried);
+        let mut excluded = self.subset.registered_only(&excluded).unwrap_or(excluded);
         let first = self.subset.draw(fastrand::u64(..), &excluded)?;
         if !matches!(self.balancer, Balancer::P2c(_)) {
             return Some(first);
@@ -204,6 +208,32 @@ mod tests {
                 assert_eq!(tried.len(), 4);
                 assert_eq!(choice.pick(&tried).unwrap_err(), PickError::AllTried);
             }
+        }
+    }
+
+    #[test]
+    fn a_further_attempt_goes_to_a_registered_endpoint_before_any_suspect() {
+        for balance in ALL {
+            let snapshot = snapshot(&[1, 2, 3, 4, 5]);
+            for suspect in &snapshot.endpoints[1..] {
+                suspect.load.suspect();
+                suspect.load.vouch();
+            }
+            let choice = Choice::new(&snapshot, &"".parse().unwrap(), balance);
+            let registered = &snapshot.endpoints[0];
+            let mut first_on_suspects = 0;
+            for _ in 0..100 {
+                let first = choice.pick(&[]).unwrap();
+                if Arc::ptr_eq(first, registered) {
+                    continue;
+                }
+                first_on_suspects += 1;
+                let tried = [Arc::clone(first)];
+                assert!(Arc::ptr_eq(choice.pick(&tried).unwrap(), registered));
+                let tried = [Arc::clone(first), Arc::clone(registered)];
+                assert!(choice.pick(&tried).is_ok(), "then another suspect");
+            }
+            assert!(first_on_suspects > 50, "{balance:?}: {first_on_suspects}");
         }
     }
 

@@ -69,6 +69,7 @@ fn why(endpoint: &Endpoint, selector: &Selector) -> String {
     match (selector.first_failed(endpoint), endpoint.state()) {
         (_, State::Forbidden) => "state=forbidden in its metadata".to_owned(),
         (Some(requirement), _) => format!("not {requirement}"),
+        (None, State::Suspect) => "vanished from the registry, not dialled yet".to_owned(),
         (None, State::Drained | State::Ready) => "weight 0: drained".to_owned(),
     }
 }

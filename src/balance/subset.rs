@@ -17,6 +17,8 @@ pub struct Subset {
     members: Vec<Arc<Endpoint>>,
     /// Running total of weights, one a member; empty where all are equal.
     totals: Vec<u64>,
+    /// Positions of members that are no longer registered.
+    suspects: Vec<usize>,
 }
 
 /// An endpoint and the part of the traffic that falls to it by weight.
@@ -30,15 +32,17 @@ pub struct Share {
 
 impl Subset {
     /// The endpoints of `snapshot` that match and may be picked. Drained ones (weight 0) are left
-    /// out, unless there are no others.
+    /// out, unless there are no others, and so are suspects that may be dead.
     pub fn new(snapshot: &Snapshot, selector: &Selector) -> Self {
         let allowed = |endpoint: &&Arc<Endpoint>| {
             endpoint.state() != State::Forbidden && selector.matches(endpoint)
         };
         let matching: Vec<_> = snapshot.endpoints.iter().filter(allowed).cloned().collect();
-        let weighted: Vec<_> =
-            matching.iter().filter(|endpoint| endpoint.record.weight > 0).cloned().collect();
-        Self::of(if weighted.is_empty() { matching } else { weighted })
+        let or_all = |some: Vec<_>, all| if some.is_empty() { all } else { some };
+        let sure = matching.iter().filter(|endpoint| !endpoint.load.is_doubtful()).cloned();
+        let sure = or_all(sure.collect(), matching);
+        let weighted = sure.iter().filter(|endpoint| endpoint.record.weight > 0).cloned();
+        Self::of(or_all(weighted.collect(), sure))
     }
 
     /// These endpoints, whatever their state.
@@ -53,7 +57,9 @@ impl Subset {
             };
             members.iter().scan(0, sum).collect()
         };
-        Self { members, totals }
+        let is_suspect = |at: &usize| members[*at].load.is_suspect();
+        let suspects = (0..members.len()).filter(is_suspect).collect();
+        Self { members, totals, suspects }
     }
 
     /// The endpoints, in the order of the address.
@@ -82,6 +88,14 @@ impl Subset {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// Excludes the members that are no longer registered as well, unless no other would be left.
+    pub(super) fn registered_only(&self, excluded: &Excluded) -> Option<Excluded> {
+        let mut all: Excluded = excluded.iter().chain(&self.suspects).copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        (!self.suspects.is_empty() && all.len() < self.members.len()).then_some(all)
     }
 
     fn position(&self, endpoint: &Endpoint) -> Option<usize> {
@@ -151,6 +165,20 @@ pub(super) mod tests {
         assert_eq!(all_drained.members().len(), 2);
         assert_eq!(all_drained.draw(0, &[]), Some(0));
         assert_eq!(all_drained.draw(u64::MAX, &[]), Some(1));
+    }
+
+    #[test]
+    fn suspects_are_drawn_once_they_have_answered_or_where_nothing_else_is_left() {
+        let snapshot = snapshot(&[1, 1, 1]);
+        let drawn = || Subset::new(&snapshot, &Selector::default()).members().len();
+        snapshot.endpoints[..2].iter().for_each(|endpoint| endpoint.load.suspect());
+        assert_eq!(drawn(), 1);
+        snapshot.endpoints[0].load.vouch();
+        assert_eq!(drawn(), 2);
+        snapshot.endpoints.iter().for_each(|endpoint| endpoint.load.suspect());
+        assert_eq!(drawn(), 3);
+        snapshot.endpoints[0].load.trust();
+        assert_eq!(drawn(), 1);
     }
 
     proptest! {

@@ -13,7 +13,8 @@ use super::{
     render::render,
     settings::{EtcdSource, Node, Policy, Route, Settings, Source, SourceKind},
     text::{
-        AuthorityPattern, Format, HeaderText, Kind, PathPrefix, PlainText, Positive, SourceName,
+        AuthorityPattern, Brake, Format, HeaderText, Kind, PathPrefix, PlainText, Positive,
+        SourceName,
     },
     value::{Count, Value},
 };
@@ -93,6 +94,8 @@ impl From<&EtcdSource> for RawSource {
             format: Format(etcd.format.clone()).into(),
             mode: etcd.mode.into(),
             empty: etcd.empty.into(),
+            brake: Brake(etcd.brake).into(),
+            brake_hold: etcd.brake_hold.into(),
             username: PlainText(etcd.username.clone()).into(),
             password_file: path(&etcd.password_file),
             ca_file: path(&etcd.ca_file),
@@ -152,6 +155,8 @@ mod tests {
             format = "koala"
             mode = "eager"
             empty = "keep"
+            brake = "off"
+            brake_hold = "10m"
             username = "root"
             password_file = "password"
             ca_file = "/etc/ca.pem"

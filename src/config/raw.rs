@@ -14,7 +14,8 @@ use super::{
     settings::{AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath},
     table::{TableDef, table},
     text::{
-        AuthorityPattern, Format, HeaderText, Kind, PathPrefix, PlainText, Positive, SourceName,
+        AuthorityPattern, Brake, Format, HeaderText, Kind, PathPrefix, PlainText, Positive,
+        SourceName,
     },
     value::Count,
 };
@@ -105,6 +106,12 @@ table! {
         /// What a list that etcd confirms to be empty means. "serve": the service has no endpoint.
         /// "keep": the last endpoints stay.
         empty: EmptyPolicy,
+        /// When more than this share of a service's endpoints, and at least 3, vanish within 10 s,
+        /// they are not believed to be gone: each is dialled, and only those that do not answer go at
+        /// once. "off": all go.
+        brake: Brake,
+        /// How long an endpoint that vanished like that, and answers, is kept.
+        brake_hold: Duration,
         /// User name towards etcd; empty for none. Needs `password_file`.
         username: PlainText,
         /// File that holds the password of `username`.

@@ -181,6 +181,11 @@ pub struct EtcdSource {
     pub mode: Mode,
     /// What to do with a confirmed empty list.
     pub empty: EmptyPolicy,
+    /// Where more than this part of a service, in percent, vanishes at once, its endpoints are dialled
+    /// before they go; none for never.
+    pub brake: Option<u8>,
+    /// How long an endpoint that vanished like that, and answers, is kept.
+    pub brake_hold: Duration,
     /// User name, empty for none.
     pub username: String,
     /// File that holds the password.
@@ -201,6 +206,8 @@ impl Default for EtcdSource {
             format: "auto".to_owned(),
             mode: Mode::default(),
             empty: EmptyPolicy::default(),
+            brake: Some(50),
+            brake_hold: Duration::from_secs(300),
             username: String::new(),
             password_file: None,
             ca_file: None,

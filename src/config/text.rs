@@ -248,6 +248,29 @@ macro_rules! checked {
     };
 }
 
+/// A share in percent, below all, or none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Brake(pub(super) Option<u8>);
+
+impl Text for Brake {
+    fn allowed() -> String {
+        "a share from \"0%\" to \"99%\", or \"off\"".to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let share = || text.strip_suffix('%')?.parse().ok().filter(|share| *share < 100);
+        match (text, share()) {
+            ("off", _) => Ok(Self(None)),
+            (_, Some(share)) => Ok(Self(Some(share))),
+            _ => Self::refuse(&format!("{text:?} is no such share")),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        self.0.map_or_else(|| "off".to_owned(), |share| format!("{share}%"))
+    }
+}
+
 checked!(
     /// What is sent as the value of a header.
     HeaderText,

@@ -164,6 +164,27 @@ pub(super) async fn dial(
     Ok(dialed)
 }
 
+/// Connects by TCP alone, waits until that is done, and breaks the connection off.
+pub(super) async fn reach(endpoint: &Endpoint, limit: Duration) -> Result<(), DialError> {
+    let address = || endpoint.record.address.to_string();
+    let connecting = async { established(connect(endpoint, Ending::WithCall).await?).await };
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(reached) => reached
+            .map(drop)
+            .map_err(|source| DialError::Io { address: address(), source: Arc::new(source) }),
+        Err(_) => Err(DialError::Timeout { address: address(), limit }),
+    }
+}
+
+/// Waits until a connection that was begun is there.
+async fn established(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.writable().await?;
+    match SockRef::from(&stream).take_error()? {
+        None => Ok(stream),
+        Some(error) => Err(error),
+    }
+}
+
 async fn connect(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpStream> {
     match endpoint.record.address.socket() {
         // Not waited for: the first write waits, and tells what went wrong.
@@ -177,14 +198,8 @@ async fn connect_by_name(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpS
     let address = &endpoint.record.address;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for ip in names::addresses(address.host()).await? {
-        let attempt = async {
-            let stream = connect_to(SocketAddr::new(ip, address.port()), ending)?;
-            stream.writable().await?;
-            match SockRef::from(&stream).take_error()? {
-                None => Ok(stream),
-                Some(error) => Err(error),
-            }
-        };
+        let attempt =
+            async { established(connect_to(SocketAddr::new(ip, address.port()), ending)?).await };
         match attempt.await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,

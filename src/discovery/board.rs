@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::model::{Address, Endpoint, Load, ServiceName, Snapshot};
 
 use super::{
+    brake::{Brake, Held, Outcome},
     directory::Directory,
     status::Status,
     table::{Change, Listing, Table, Touched},
@@ -36,6 +37,8 @@ pub(super) struct Seat {
     pub(super) lazy: bool,
     /// Whether its last non-empty set of a service outlives an empty one.
     pub(super) keep: bool,
+    /// What happens when most of a service vanishes from it at once.
+    pub(super) brake: Brake,
     /// Set on a source that the configuration no longer has: its endpoints stay until these, which
     /// came in its place, have spoken.
     pub(super) successors: Option<Vec<Slot>>,
@@ -52,6 +55,8 @@ pub(super) struct Board {
     services: HashMap<ServiceName, Merged>,
     /// Services that changed since they were published.
     dirty: HashSet<ServiceName>,
+    /// Services with suspects.
+    braked: HashSet<ServiceName>,
 }
 
 /// One service.
@@ -60,6 +65,7 @@ struct Merged {
     tables: Vec<(Slot, Table)>,
     /// In the order of the address.
     endpoints: Vec<Arc<Endpoint>>,
+    held: Held,
     /// Lazy sources that have listed it.
     listed: Vec<Slot>,
     published: Option<Instant>,
@@ -71,8 +77,9 @@ struct Merged {
 
 impl Board {
     pub(super) fn new(directory: Directory, burst: Duration) -> Self {
-        let (seats, services, dirty) = (Vec::new(), HashMap::new(), HashSet::new());
-        Self { directory, burst, seats, services, dirty }
+        let (seats, services) = (Vec::new(), HashMap::new());
+        let (dirty, braked) = (HashSet::new(), HashSet::new());
+        Self { directory, burst, seats, services, dirty, braked }
     }
 
     /// Takes the sources of a new configuration, in their order. Those not among them any more stay
@@ -175,15 +182,47 @@ impl Board {
         }
     }
 
-    /// Publishes what may be published now, and says when the next one may be.
+    /// The suspects that are to be dialled: [`Self::dialled`] takes what comes of it.
+    pub(super) fn take_undialled(&mut self) -> Vec<(ServiceName, Arc<Endpoint>)> {
+        let mut all = Vec::new();
+        for service in &self.braked {
+            let held = self.services.get_mut(service).map(|merged| &mut merged.held);
+            let suspects = held.into_iter().flat_map(Held::take_undialled);
+            all.extend(suspects.map(|endpoint| (service.clone(), endpoint)));
+        }
+        all
+    }
+
+    /// Takes in whether a suspect answers. One that does not goes at once.
+    pub(super) fn dialled(&mut self, service: &ServiceName, endpoint: &Endpoint, answers: bool) {
+        let Some(merged) = self.services.get_mut(service) else { return };
+        if merged.held.dialled(&endpoint.record.address, &endpoint.load, answers) {
+            merged.remove(vec![endpoint.record.address.clone()]);
+        }
+        if let Some(outcome) = merged.held.outcome() {
+            let Outcome { answer, silent } = outcome;
+            tracing::warn!(%service, answer, silent, "endpoints that vanished have been dialled: \
+                those that answer are kept for a while, the others are gone");
+        }
+        self.note(service, true);
+    }
+
+    /// Endpoints of a service cannot be connected: if any of them are suspects, they are dialled again.
+    pub(super) fn doubt(&mut self, service: &ServiceName) {
+        let doubted = self.services.get_mut(service).is_some_and(|merged| merged.held.doubt());
+        self.note(service, doubted);
+    }
+
+    /// Publishes what may be published now, lets suspects go that have been held long enough, and says
+    /// when there will be more of either.
     pub(super) fn flush(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
+        let mut next = self.expire(now);
         for service in self.dirty.iter().cloned().collect::<Vec<_>>() {
             let due = self.services.get(&service).and_then(|merged| {
                 merged.hold.max(merged.published.map(|published| published + self.burst))
             });
             match due {
-                Some(due) if due > now => next = Some(next.map_or(due, |next| next.min(due))),
+                Some(due) if due > now => next = next.into_iter().chain([due]).min(),
                 _ => self.publish(&service, now),
             }
         }
@@ -219,21 +258,64 @@ impl Board {
         let touched = update(table);
         seat.status.rejected(before, table.rejected_count());
         let mut changed = touched.rejected;
-        changed |= merged.refresh(touched.addresses, &self.seats);
+        let (was_braked, known) = (merged.held.is_braked(), merged.endpoints.len());
+        changed |= merged.refresh(touched.addresses, &self.seats, Some(seat));
+        if !was_braked && merged.held.is_braked() {
+            let (source, suspects) = (seat.status.name(), merged.held.count());
+            tracing::error!(%source, %service, suspects, known,
+                "most of a service vanished at once: its endpoints are kept and dialled");
+            seat.status.count_brake();
+            self.braked.insert(service.clone());
+            // The registry may have it all again, or never have lost it.
+            self.directory.doubt(service);
+        }
         self.note(service, changed);
         changed
     }
 
+    /// Lets suspects go that have been held long enough, and says when the next will have been.
+    fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        for service in self.braked.iter().cloned().collect::<Vec<_>>() {
+            let Some(merged) = self.services.get_mut(&service) else { continue };
+            let (over, due) = merged.held.expire(now);
+            next = due.into_iter().chain(next).min();
+            if !over.is_empty() {
+                let gone = over.len();
+                tracing::warn!(%service, gone, "endpoints that vanished have been kept long enough");
+                merged.remove(over);
+                self.note(&service, true);
+            }
+        }
+        let services = &self.services;
+        self.braked.retain(|name| services.get(name).is_some_and(|merged| merged.held.is_braked()));
+        next
+    }
+
     fn remove_table(&mut self, slot: Slot, service: &ServiceName) {
+        let heir = self.heir(slot).map(|heir| (heir.slot, heir.brake));
         let Some(merged) = self.services.get_mut(service) else { return };
         let Some(at) = merged.tables.iter().position(|(owner, _)| *owner == slot) else { return };
         let (_, table) = merged.tables.swap_remove(at);
         if let Some(seat) = self.seats.iter().find(|seat| seat.slot == slot) {
             seat.status.rejected(table.rejected_count(), 0);
         }
-        let addresses = table.addresses().cloned().collect();
-        let changed = merged.refresh(addresses, &self.seats) || table.rejected_count() > 0;
+        let mut addresses: Vec<_> = table.addresses().cloned().collect();
+        match heir {
+            Some((heir, brake)) => merged.held.inherit(slot, heir, brake),
+            None => addresses.extend(merged.held.release(slot)),
+        }
+        let changed = merged.refresh(addresses, &self.seats, None) || table.rejected_count() > 0;
         self.note(service, changed);
+    }
+
+    /// The source that has come in the place of one that is no longer configured like that.
+    fn heir(&self, slot: Slot) -> Option<&Seat> {
+        let seat = self.seats.iter().find(|seat| seat.slot == slot)?;
+        seat.successors.as_ref()?;
+        let is_heir =
+            |other: &&Seat| other.successors.is_none() && other.status.name() == seat.status.name();
+        self.seats.iter().find(is_heir)
     }
 
     /// Looks up every address of a service again: the order of the sources has changed.
@@ -241,7 +323,7 @@ impl Board {
         let Some(merged) = self.services.get_mut(service) else { return };
         let tables = merged.tables.iter().flat_map(|(_, table)| table.addresses());
         let addresses = tables.cloned().collect();
-        let changed = merged.refresh(addresses, &self.seats);
+        let changed = merged.refresh(addresses, &self.seats, None);
         self.note(service, changed);
     }
 
@@ -329,11 +411,17 @@ impl Merged {
     }
 
     fn is_known(&self) -> bool {
-        self.tables.iter().any(|(_, table)| table.is_known())
+        self.held.is_braked() || self.tables.iter().any(|(_, table)| table.is_known())
     }
 
-    /// Looks up addresses again and says whether anything about them changed.
-    fn refresh(&mut self, mut addresses: Vec<Address>, seats: &[Seat]) -> bool {
+    /// Looks up addresses again and says whether anything about them changed. What vanished from
+    /// `source` may be held.
+    fn refresh(
+        &mut self,
+        mut addresses: Vec<Address>,
+        seats: &[Seat],
+        source: Option<&Seat>,
+    ) -> bool {
         // In order, so that a first list appends instead of inserting.
         addresses.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         addresses.dedup();
@@ -342,22 +430,24 @@ impl Merged {
             let place = self.place(&address);
             let found = seats.iter().find_map(|seat| {
                 let (key, record) = self.get(seat.slot)?.find(&address)?;
-                Some((seat.status.name(), key, record))
+                Some((seat.status.name(), Arc::clone(key), record))
             });
             let Some((source, key, record)) = found else {
-                gone.extend(place.is_ok().then_some(address));
+                let goes = place.is_ok() && !self.held.holds(&address);
+                gone.extend(goes.then_some(address));
                 continue;
             };
+            changed |= self.held.trust(&address);
             let old = place.ok().map(|at| &self.endpoints[at]);
             if old
-                .is_some_and(|old| old.record == record && old.key == *key && old.source == *source)
+                .is_some_and(|old| old.record == record && old.key == key && old.source == *source)
             {
                 continue;
             }
             let endpoint = Arc::new(Endpoint {
                 record,
                 source: Arc::clone(source),
-                key: Arc::clone(key),
+                key,
                 load: old.map_or_else(Arc::<Load>::default, |old| Arc::clone(&old.load)),
             });
             match place {
@@ -367,12 +457,32 @@ impl Merged {
             changed = true;
         }
         changed |= !gone.is_empty();
-        self.remove(gone);
+        if !source.is_some_and(|source| self.hold(&gone, source)) {
+            self.remove(gone);
+        }
         changed
     }
 
-    /// Removes endpoints, given in their order.
-    fn remove(&mut self, gone: Vec<Address>) {
+    /// Whether endpoints that vanished from `source` stay as suspects.
+    fn hold(&mut self, gone: &[Address], source: &Seat) -> bool {
+        if gone.is_empty() {
+            return false;
+        }
+        let gone = gone.iter().filter_map(|address| self.place(address).ok());
+        let gone = gone.map(|at| Arc::clone(&self.endpoints[at])).collect();
+        let (known, now) = (self.endpoints.len(), Instant::now());
+        let back = self.held.vanish(gone, known, source.slot, source.brake, now);
+        let is_held = back.is_some();
+        for endpoint in back.into_iter().flatten() {
+            if let Err(at) = self.place(&endpoint.record.address) {
+                self.endpoints.insert(at, endpoint);
+            }
+        }
+        is_held
+    }
+
+    fn remove(&mut self, mut gone: Vec<Address>) {
+        gone.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         // One by one moves the rest each time, all at once looks at each.
         if gone.len() < 16 {
             for address in gone {

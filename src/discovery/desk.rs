@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use tokio::{
@@ -19,9 +19,10 @@ use crate::model::ServiceName;
 
 use super::{
     Timing,
-    board::{Board, Slot},
+    board::Slot,
     directory::{Answer, Ask, Directory, Question, ResolveError},
     doubts::Doubts,
+    shared::Shared,
     timing::{MAX_ABSENT, MAX_REMEMBERED, MAX_SERVICES, MAX_UNANSWERED},
 };
 
@@ -74,7 +75,7 @@ pub(super) enum Reach {
 #[derive(Debug)]
 pub(super) struct Desk {
     directory: Directory,
-    board: Arc<Mutex<Board>>,
+    shared: Arc<Shared>,
     timing: Timing,
     peers: Vec<Peer>,
     interests: HashMap<ServiceName, Interest>,
@@ -98,10 +99,10 @@ struct Interest {
 }
 
 impl Desk {
-    pub(super) fn new(directory: Directory, board: Arc<Mutex<Board>>, timing: Timing) -> Self {
+    pub(super) fn new(directory: Directory, shared: Arc<Shared>, timing: Timing) -> Self {
         Self {
             directory,
-            board,
+            shared,
             doubts: Doubts::new(timing.recheck),
             timing,
             peers: Vec::new(),
@@ -167,6 +168,7 @@ impl Desk {
                 let _ = peer.send(Command::Check(name.clone()));
             }
         }
+        self.shared.update(|board| board.doubt(name));
     }
 
     fn report(&mut self, report: Report, now: Instant) {
@@ -246,7 +248,7 @@ impl Desk {
         self.interests.remove(name);
         self.unseen.remove(name);
         self.directory.unmark_asked(name);
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).drop_service(name);
+        self.shared.update(|board| board.drop_service(name));
     }
 
     fn answer_all(&mut self, now: Instant) {
@@ -345,8 +347,7 @@ impl Desk {
         for name in gone {
             self.forget(&name);
         }
-        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        board.sweep(now, self.timing.idle);
+        self.shared.update(|board| board.sweep(now, self.timing.idle));
     }
 }
 

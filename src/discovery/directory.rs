@@ -92,6 +92,8 @@ pub struct SourceStatus {
     pub events: u64,
     /// Lists read again after the first.
     pub resyncs: u64,
+    /// Times that endpoints were held because most of a service vanished at once.
+    pub brakes: u64,
     /// Records that cannot be used now.
     pub rejected: u64,
 }
@@ -135,8 +137,9 @@ impl Directory {
         }
     }
 
-    /// Says that an endpoint of the service cannot be connected time and again: the sources will be
-    /// asked whether it is still registered, though not as often as this may be called. Never waits.
+    /// Says that an endpoint of the service cannot be connected, time and again if it is registered:
+    /// the sources will be asked whether it still is, though not as often as this may be called, and
+    /// suspects are dialled again. Never waits.
     pub fn doubt(&self, name: &ServiceName) {
         if let Some(desk) = self.shared.desk.get() {
             let _ = desk.send(Ask::Doubt(name.clone()));

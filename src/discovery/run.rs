@@ -1,6 +1,6 @@
 //! Starts the sources, and exchanges them when the configuration changes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::{
     sync::mpsc,
@@ -12,11 +12,13 @@ use crate::config::{EmptyPolicy, Source, SourceKind};
 use super::{
     Timing,
     board::{Board, Seat, Slot},
+    brake::Brake,
     desk::{Desk, Peer, Reach, Report},
     directory::Directory,
     etcd,
+    shared::{Shared, Suspect},
     status::Status,
-    task::{Shared, Task},
+    task::Task,
 };
 
 /// The sources at work. Dropping it ends them; the [`Directory`] then keeps what it has.
@@ -61,9 +63,8 @@ pub fn start_with(sources: Vec<Source>, timing: Timing) -> (Directory, Discovery
     let (questions, asked) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::unbounded_channel();
     directory.connect(questions);
-    let board = Arc::new(Mutex::new(Board::new(directory.clone(), timing.burst)));
-    let shared = Arc::new(Shared::new(Arc::clone(&board)));
-    let desk = Desk::new(directory.clone(), board, timing.clone());
+    let shared = Arc::new(Shared::new(Board::new(directory.clone(), timing.burst)));
+    let desk = Desk::new(directory.clone(), Arc::clone(&shared), timing.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(desk.run(asked, reported));
     let publisher = Arc::clone(&shared);
@@ -82,6 +83,13 @@ pub fn start_with(sources: Vec<Source>, timing: Timing) -> (Directory, Discovery
 }
 
 impl Discovery {
+    /// Endpoints of which somebody has to find out whether they answer, from now on. Discovery itself
+    /// cannot: how an endpoint is connected is its callers' business. Those that nobody looks at are
+    /// kept as if they answered.
+    pub fn suspects(&self) -> mpsc::UnboundedReceiver<Suspect> {
+        self.shared.suspects()
+    }
+
     /// Takes the sources of a new configuration. One that is equal to a running one goes on. What one
     /// that has gone or changed had to say stays in use until those that are new have spoken, so that
     /// no service is empty in between.
@@ -139,6 +147,11 @@ fn seat(running: &Running) -> Seat {
         status: Arc::clone(&running.status),
         lazy: is_lazy(&running.source),
         keep: matches!(&running.source.kind, SourceKind::Etcd(etcd) if etcd.empty == EmptyPolicy::Keep),
+        brake: match &running.source.kind {
+            SourceKind::Etcd(etcd) => Brake { share: etcd.brake, hold: etcd.brake_hold },
+            // Whoever edits a file means it.
+            SourceKind::File(_) => Brake::default(),
+        },
         successors: None,
         complete: false,
     }

@@ -21,6 +21,7 @@ struct State {
     proved: Option<Instant>,
     events: u64,
     resyncs: u64,
+    brakes: u64,
     rejected: u64,
 }
 
@@ -65,6 +66,10 @@ impl Status {
         self.state().resyncs += 1;
     }
 
+    pub(super) fn count_brake(&self) {
+        self.state().brakes += 1;
+    }
+
     /// The number of rejected records went from `before` to `after`.
     pub(super) fn rejected(&self, before: usize, after: usize) {
         let mut state = self.state();
@@ -81,6 +86,7 @@ impl Status {
             age: state.proved.map(|proved| proved.elapsed()),
             events: state.events,
             resyncs: state.resyncs,
+            brakes: state.brakes,
             rejected: state.rejected,
         }
     }

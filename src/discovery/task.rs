@@ -1,15 +1,8 @@
 //! What every source task needs, and how its panics are survived.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Notify, mpsc},
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::config::{Source, SourceKind};
 
@@ -18,6 +11,7 @@ use super::{
     board::{Board, Slot},
     desk::{Command, Report},
     etcd, file,
+    shared::Shared,
     status::Status,
 };
 
@@ -33,50 +27,6 @@ pub(super) struct Task {
     pub(super) timing: Timing,
     pub(super) shared: Arc<Shared>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
-}
-
-/// The board, and whoever publishes what had to wait.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) board: Arc<Mutex<Board>>,
-    later: Notify,
-}
-
-impl Shared {
-    pub(super) const fn new(board: Arc<Mutex<Board>>) -> Self {
-        Self { board, later: Notify::const_new() }
-    }
-
-    /// Publishes snapshots that were held back, for ever.
-    pub(super) async fn publish_later(&self) {
-        loop {
-            let next = self.lock(|board| board.flush(Instant::now()));
-            match next {
-                Some(at) => tokio::select! {
-                    () = tokio::time::sleep_until(at) => {}
-                    () = self.later.notified() => {}
-                },
-                None => self.later.notified().await,
-            }
-        }
-    }
-
-    /// Updates the board, and publishes what changed: at once, or as soon as a burst allows.
-    pub(super) fn update<R>(&self, update: impl FnOnce(&mut Board) -> R) -> R {
-        let (result, waits) = self.lock(|board| {
-            let result = update(board);
-            (result, board.flush(Instant::now()).is_some())
-        });
-        if waits {
-            self.later.notify_one();
-        }
-        result
-    }
-
-    /// A panic in the middle of an update leaves tables that the next list puts right.
-    fn lock<R>(&self, act: impl FnOnce(&mut Board) -> R) -> R {
-        act(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl Task {
@@ -133,6 +83,8 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+    use tokio::time::Instant;
+
     use crate::discovery::Directory;
 
     #[tokio::test(start_paused = true)]
@@ -145,7 +97,7 @@ mod tests {
             slot: Slot(7),
             status: Arc::new(Status::new(name)),
             timing: Timing::default(),
-            shared: Arc::new(Shared::new(Arc::new(Mutex::new(board)))),
+            shared: Arc::new(Shared::new(board)),
             reports,
         };
         let (runs, status) = (AtomicUsize::new(0), Arc::clone(&task.status));

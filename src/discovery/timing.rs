@@ -22,6 +22,10 @@ pub(super) const MAX_LISTED: usize = 5 * MAX_KEYS;
 pub(super) const MAX_LISTED_WHOLE: usize = 1_000_000;
 /// Lists of one source under way at a time.
 pub(super) const MAX_LISTS: usize = 8;
+/// Endpoints of one service that vanish within this time count as vanished at once.
+pub(super) const BRAKE_WINDOW: Duration = Duration::from_secs(10);
+/// Fewer endpoints than these may always go.
+pub(super) const BRAKE_LEAST: usize = 3;
 /// Services that may be in doubt at a time, because their endpoints cannot be connected.
 pub(super) const MAX_DOUBTED: usize = 64;
 /// Rejected records shown in one snapshot; the count knows them all.

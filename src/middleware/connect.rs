@@ -127,10 +127,12 @@ where
 
 impl Parts {
     /// An endpoint that cannot be connected time and again may no longer be registered: discovery is
-    /// asked to look again. One that refuses calls is there.
+    /// asked to look again. Of one that is known to be registered no more, once is enough. One that
+    /// refuses calls is there.
     fn note(&self, call: &Call, error: &DialError) {
+        let load = &call.meta.endpoint().load;
         if error.outcome() != AttemptOutcome::Refused
-            && call.meta.endpoint().load.connect_failed(Instant::now())
+            && (load.doubt() || load.connect_failed(Instant::now()))
         {
             self.directory.doubt(call.meta.target().view.name());
         }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -85,11 +85,14 @@ pub enum State {
     Forbidden,
     /// Weight 0: picked only when pinned, or when every weight left is 0.
     Drained,
+    /// Vanished from the registry together with most of the service, and kept for a while: picked
+    /// like the others once it has answered, before that only when nothing else is left.
+    Suspect,
 }
 
 impl State {
     /// All states, in the order reports show them.
-    pub const ALL: [Self; 3] = [Self::Ready, Self::Forbidden, Self::Drained];
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Forbidden, Self::Drained, Self::Suspect];
 
     /// Lower-case name, as in metrics and JSON.
     pub const fn as_str(self) -> &'static str {
@@ -97,14 +100,18 @@ impl State {
             Self::Ready => "ready",
             Self::Forbidden => "forbidden",
             Self::Drained => "drained",
+            Self::Suspect => "suspect",
         }
     }
 }
 
 impl Endpoint {
-    /// State by its record alone.
+    /// State by its record, and by whether it is still registered.
     pub fn state(&self) -> State {
-        self.record.state()
+        match self.record.state() {
+            State::Ready if self.load.is_suspect() => State::Suspect,
+            state => state,
+        }
     }
 
     /// Value of a selector key: `version`, `zone`, `id`, `source`, `format`, else metadata.
@@ -133,7 +140,15 @@ pub struct Load {
     gone: AtomicBool,
     /// Failures to connect in a row, in the lowest byte; above it, when the first of them was.
     failures: AtomicU64,
+    standing: AtomicU8,
 }
+
+/// How an address stands in its registry.
+const REGISTERED: u8 = 0;
+/// No longer registered, and not dialled since.
+const SUSPECT: u8 = 1;
+/// No longer registered, but it answers.
+const ANSWERS: u8 = 2;
 
 /// Failures to connect in a row, within [`DOUBT_WITHIN`], that make a registration doubtful.
 const DOUBT_AFTER: u64 = 5;
@@ -182,12 +197,45 @@ impl Load {
         }
     }
 
+    /// Whether it is no longer registered, and kept all the same.
+    pub fn is_suspect(&self) -> bool {
+        self.standing.load(Relaxed) != REGISTERED
+    }
+
+    /// Whether it is a suspect that nobody has connected since: to be picked only when nothing else is
+    /// left.
+    pub fn is_doubtful(&self) -> bool {
+        self.standing.load(Relaxed) == SUSPECT
+    }
+
+    /// Says that the address is no longer registered, but stays for now. Discovery calls this.
+    pub fn suspect(&self) {
+        self.standing.store(SUSPECT, Relaxed);
+        self.gone.store(false, Relaxed);
+    }
+
+    /// Says that a suspect answers. Discovery calls this.
+    pub fn vouch(&self) {
+        self.standing.store(ANSWERS, Relaxed);
+    }
+
+    /// Says that it could not be connected. True where it was a suspect that had answered before: now
+    /// nobody knows, and somebody should find out.
+    pub fn doubt(&self) -> bool {
+        self.standing.compare_exchange(ANSWERS, SUSPECT, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Says that the address is registered. Discovery calls this.
+    pub fn trust(&self) {
+        self.standing.store(REGISTERED, Relaxed);
+    }
+
     /// Whether the address has left the service: its pooled connections end with their last call.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)
     }
 
-    /// Says that the address has left the service. Discovery calls this once.
+    /// Says that the address has left the service. Discovery calls this.
     pub fn leave(&self) {
         self.gone.store(true, Relaxed);
     }

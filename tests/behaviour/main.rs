@@ -6,6 +6,7 @@
 #[path = "../support/admin.rs"]
 mod admin;
 #[path = "../support/backend.rs"]
+#[allow(dead_code, reason = "tests/chaos uses the rest")]
 mod backend;
 #[path = "../support/client.rs"]
 mod client;

@@ -27,6 +27,7 @@ pub(crate) struct Backend {
     address: SocketAddr,
     seen: Arc<Seen>,
     going_away: watch::Sender<()>,
+    closing: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
@@ -86,18 +87,25 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (going_away, told) = watch::channel(());
+        let (closing, mut closed) = watch::channel(false);
         let seen = Arc::<Seen>::default();
         let (answer, builder, shared) = (Arc::new(answer), builder.clone(), Arc::clone(&seen));
         let serving = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
-            while let Ok((tcp, _)) = listener.accept().await {
+            loop {
+                let (tcp, _) = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap(),
+                    _ = closed.wait_for(|closed| *closed) => break,
+                };
                 let server =
                     Server { address, seen: Arc::clone(&shared), answer: Arc::clone(&answer) };
                 connections.spawn(server.serve(tcp, builder.clone(), told.clone()));
                 while connections.try_join_next().is_some() {}
             }
+            drop(listener);
+            connections.join_all().await;
         });
-        Self { address, seen, going_away, serving }
+        Self { address, seen, going_away, closing, serving }
     }
 
     /// Where it listens.
@@ -133,6 +141,13 @@ impl Backend {
     /// Tells GOAWAY on every connection that is open, and ends it after its last call.
     pub(crate) fn go_away(&self) {
         self.going_away.send_replace(());
+    }
+
+    /// Ends as an orderly process does: the port refuses, and connections end after their last call.
+    pub(crate) async fn close(&mut self) {
+        self.closing.send_replace(true);
+        self.go_away();
+        let _ = (&mut self.serving).await;
     }
 
     /// Ends as a killed process does: the port refuses, connections are closed.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client, ConnectOptions, Permission, PutOptions};
+use etcd_client::{Client, ConnectOptions, DeleteOptions, Permission, PutOptions};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -164,6 +164,12 @@ impl Etcd {
     /// Deletes a key.
     pub(crate) async fn delete(&self, key: &str) {
         self.client().await.delete(key, None).await.unwrap();
+    }
+
+    /// Deletes all keys under a prefix, in one revision.
+    pub(crate) async fn delete_prefix(&self, prefix: &str) {
+        let all = DeleteOptions::new().with_prefix();
+        self.client().await.delete(prefix, Some(all)).await.unwrap();
     }
 
     /// Forgets all revisions but the last.

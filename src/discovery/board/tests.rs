@@ -9,13 +9,16 @@ use crate::discovery::table::Item;
 use crate::formats::{Reading, RejectReason};
 use crate::model::Record;
 
+mod brake;
+
 const A: Slot = Slot(0);
 const B: Slot = Slot(1);
 
 fn seat(slot: Slot) -> Seat {
     let name = format!("source{}", slot.0);
     let status = Arc::new(Status::new(name.into()));
-    Seat { slot, status, lazy: true, keep: false, successors: None, complete: false }
+    let brake = Brake::default();
+    Seat { slot, status, lazy: true, keep: false, brake, successors: None, complete: false }
 }
 
 fn board(seats: &[Seat]) -> (Directory, Board) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::discovery::board::Seat;
+use crate::discovery::board::{Board, Seat};
+use crate::discovery::brake::Brake;
 use crate::discovery::status::Status;
 use crate::discovery::table::{Change, Item};
 use crate::model::Record;
@@ -15,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// A directory with a desk behind it, and the far ends of what the desk talks to.
 struct Office {
     directory: Directory,
-    board: Arc<Mutex<Board>>,
+    shared: Arc<Shared>,
     reports: mpsc::UnboundedSender<Report>,
     commands: mpsc::UnboundedReceiver<Command>,
     whole: mpsc::UnboundedReceiver<Command>,
@@ -27,19 +28,27 @@ const WHOLE: Slot = Slot(1);
 
 fn office() -> Office {
     let directory = Directory::default();
-    let board = Arc::new(Mutex::new(Board::new(directory.clone(), Duration::ZERO)));
+    let shared = Arc::new(Shared::new(Board::new(directory.clone(), Duration::ZERO)));
     let seat = |slot, lazy| {
         let status = Arc::new(Status::new(format!("source{slot:?}").into()));
-        Seat { slot, status, lazy, keep: false, successors: None, complete: false }
+        Seat {
+            slot,
+            status,
+            lazy,
+            keep: false,
+            brake: Brake::default(),
+            successors: None,
+            complete: false,
+        }
     };
-    board.lock().unwrap().seat(vec![seat(LAZY, true), seat(WHOLE, false)]);
+    shared.update(|board| board.seat(vec![seat(LAZY, true), seat(WHOLE, false)]));
     let (questions, asked) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::unbounded_channel();
     let (sender, commands) = mpsc::unbounded_channel();
     let (to_whole, whole) = mpsc::unbounded_channel();
     directory.connect(questions);
     directory.set_sources(Vec::new(), true);
-    let desk = Desk::new(directory.clone(), Arc::clone(&board), Timing::default());
+    let desk = Desk::new(directory.clone(), Arc::clone(&shared), Timing::default());
     tokio::spawn(desk.run(asked, reported));
     let peer = |slot, name: &str, lazy| {
         let name = name.into();
@@ -49,7 +58,7 @@ fn office() -> Office {
     reports.send(Report::Peers(peers)).unwrap();
     reports.send(Report::Started(LAZY, sender)).unwrap();
     reports.send(Report::Started(WHOLE, to_whole)).unwrap();
-    Office { directory, board, reports, commands, whole }
+    Office { directory, shared, reports, commands, whole }
 }
 
 impl Office {
@@ -67,9 +76,8 @@ impl Office {
     fn put(&self, slot: Slot, name: &str) {
         let record = Record::new("10.0.0.1:80".parse().unwrap(), "test");
         let item = Item { key: "k".into(), created: 1, modified: 1, value: Ok(record.into()) };
-        let mut board = self.board.lock().unwrap();
-        board.apply(slot, &name.parse().unwrap(), vec![Change::Put(item)], None);
-        board.flush(Instant::now());
+        let changes = vec![Change::Put(item)];
+        self.shared.update(|board| board.apply(slot, &name.parse().unwrap(), changes, None));
     }
 
     fn ask(&self, name: &str) -> tokio::task::JoinHandle<Answer> {

@@ -1,0 +1,30 @@
+//! What becomes of calls while the registry is in trouble: real etcds are killed, frozen, cut off,
+//! emptied, compacted and restored behind a running program, and no call may be lost by it.
+//!
+//! Each test has its own etcd, endpoints and proxy. What only shows after minutes is `#[ignore]`d:
+//! `make test-long`.
+
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not cover their helpers")]
+#![allow(dead_code, reason = "other tests use the rest of what is shared")]
+
+#[path = "../support/admin.rs"]
+mod admin;
+#[path = "../support/backend.rs"]
+mod backend;
+#[path = "../support/client.rs"]
+mod client;
+#[path = "../support/etcd.rs"]
+mod etcd;
+#[path = "../support/flow.rs"]
+mod flow;
+#[path = "../support/metrics.rs"]
+mod metrics;
+#[path = "../support/program.rs"]
+mod program;
+#[path = "../support/relay.rs"]
+mod relay;
+#[path = "../support/wait.rs"]
+mod wait;
+
+mod brake;
+mod scene;
