@@ -54,13 +54,17 @@ impl Session<'_> {
     }
 
     /// Lists a service whose endpoints cannot be connected: were it still registered like that, the
-    /// watch would have told no more than that. Of a whole prefix, that service alone.
+    /// watch would have told no more than that. Of a whole prefix, that service alone, if its keys can be
+    /// told from others'.
     pub(super) fn check(&mut self, service: ServiceName) {
         if let Some(id) = self.ranges.find(&service) {
             return self.list(id);
         }
-        let Some(scope) = self.ranges.scope_of(&service).filter(|_| self.ranges.whole) else {
+        if !self.ranges.whole {
             return;
+        }
+        let Some(scope) = self.ranges.scope_of(&service) else {
+            return self.ranges.ids().into_iter().for_each(|id| self.list_soon(id));
         };
         if !self.checks.contains_key(&service) {
             self.checks.insert(service.clone(), Vec::new());
