@@ -63,7 +63,8 @@ impl Session<'_> {
         if !self.ranges.whole {
             return;
         }
-        let Some(scope) = self.ranges.scope_of(&service) else {
+        let scope = self.ranges.scope_of(&service).filter(|scope| !scope.layout.is_whole());
+        let Some(scope) = scope else {
             return self.ranges.ids().into_iter().for_each(|id| self.list_soon(id));
         };
         if !self.checks.contains_key(&service) {
