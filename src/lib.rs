@@ -24,6 +24,7 @@ pub mod listener;
 pub mod live;
 pub mod metrics;
 pub mod middleware;
+pub mod mirror;
 pub mod model;
 pub mod proxy;
 pub mod pulse;

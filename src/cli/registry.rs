@@ -4,6 +4,7 @@
 //! goes on is ended.
 
 mod connection;
+mod copy;
 mod ls;
 mod put;
 mod rm;
@@ -55,6 +56,7 @@ enum Command {
     Watch(watch::Watch),
     Put(put::Put),
     Rm(rm::Rm),
+    Copy(copy::Copy),
 }
 
 impl Registry {
@@ -67,6 +69,7 @@ impl Registry {
                 Command::Watch(watch) => watch.run(connection.place()?).await,
                 Command::Put(put) => put.run(connection.place()?).await,
                 Command::Rm(rm) => rm.run(connection.place()?).await,
+                Command::Copy(copy) => copy.run(&connection).await,
             }
         })
     }

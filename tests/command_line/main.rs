@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the exception for tests does not cover their helpers")]
 
 mod canned_admin;
+mod copy;
 #[path = "../support/etcd.rs"]
 #[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
 mod etcd;

@@ -71,7 +71,7 @@ impl ConnectionFlags {
 
     /// The source of the configuration that has this name, or the first; the default without a
     /// configuration.
-    fn base(&self, name: Option<&str>) -> Result<EtcdSource, Failure> {
+    pub(super) fn base(&self, name: Option<&str>) -> Result<EtcdSource, Failure> {
         match (&self.config, name) {
             (Some(path), name) => from_file(path, name, !self.etcd.is_empty()),
             (None, Some(name)) => Err(Failure::Usage(format!(
@@ -107,7 +107,7 @@ impl ConnectionFlags {
 
 impl Place {
     /// Checks what no single flag can tell.
-    fn new(source: EtcdSource) -> Result<Self, Failure> {
+    pub(super) fn new(source: EtcdSource) -> Result<Self, Failure> {
         let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
         if source.username.is_empty() != source.password_file.is_none() {
             return usage("--username and --password-file need each other");

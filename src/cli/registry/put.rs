@@ -161,8 +161,8 @@ impl Put {
                 () = &mut ended => break,
             }
         }
-        hold.end().await;
-        print(format!("{} taken away\n", now()))
+        let end = if hold.end().await { "taken away" } else { "left to its lease" };
+        print(format!("{} {end}\n", now()))
     }
 
     fn record(&self) -> Record {

@@ -155,9 +155,8 @@ fn table(entries: &[Arc<Entry>]) -> String {
             rows.push([key.clone(), address, record.id.clone(), format, lease.clone()]);
         }
         if entry.records().is_empty() {
-            let why = entry
-                .rejected()
-                .map_or("no endpoint".to_owned(), |reason| format!("unreadable: {reason}"));
+            let why = entry.rejected().map(|reason| format!("unreadable: {reason}"));
+            let why = why.unwrap_or_else(|| "no endpoint".to_owned());
             rows.push([key, why, String::new(), String::new(), lease]);
         }
     }

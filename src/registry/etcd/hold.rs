@@ -23,7 +23,7 @@ pub struct Hold {
     held: watch::Receiver<Held>,
     doubt: Arc<Notify>,
     end: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    task: JoinHandle<bool>,
 }
 
 /// What there is to write with now.
@@ -74,11 +74,11 @@ impl Hold {
         self.doubt.notify_one();
     }
 
-    /// Ends the lease, and with it every key under it. Waits for etcd a few seconds at most.
-    pub async fn end(mut self) {
+    /// Ends the lease, and with it every key under it. Waits for etcd a few seconds at most, and says
+    /// whether it is done; otherwise the lease runs out by itself.
+    pub async fn end(mut self) -> bool {
         drop(self.end.take());
-        // After that it runs out by itself.
-        let _ = timeout(REQUEST_TIMEOUT, &mut self.task).await;
+        matches!(timeout(REQUEST_TIMEOUT, &mut self.task).await, Ok(Ok(true)))
     }
 }
 
@@ -98,7 +98,8 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self, mut ended: oneshot::Receiver<()>) {
+    /// Works until the end is asked for, and says whether the lease has ended, too.
+    async fn run(mut self, mut ended: oneshot::Receiver<()>) -> bool {
         let mut backoff = super::backoff();
         loop {
             let working = async {
@@ -115,9 +116,9 @@ impl Keeper {
             }
         }
         let last = self.held.borrow().writer.clone();
-        if let Some((member, lease)) = last {
-            // Where it cannot be ended it runs out.
-            let _ = member.revoke(lease.id).await;
+        match (last, self.lease) {
+            (Some((member, lease)), _) => member.revoke(lease.id).await.is_ok(),
+            (None, lease) => lease.is_none(),
         }
     }
 

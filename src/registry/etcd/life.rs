@@ -54,7 +54,7 @@ impl Member {
     ///
     /// # Errors
     /// As [`Member::grant`].
-    pub(super) async fn grant_mirrored(&self, ttl: Duration) -> Result<Lease, EtcdError> {
+    pub async fn grant_mirrored(&self, ttl: Duration) -> Result<Lease, EtcdError> {
         let id = MARK << 32 | i64::from(fastrand::u32(1..));
         let options = LeaseGrantOptions::new().with_id(id);
         let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);

@@ -51,6 +51,8 @@ pub enum Expect {
     Absent,
     /// Last changed at this revision.
     Modified(i64),
+    /// There, under this lease.
+    Under(LeaseId),
 }
 
 impl Member {
@@ -141,8 +143,8 @@ impl Member {
         Ok(answer.header().map_or(0, |header| header.revision()))
     }
 
-    /// Writes a key under a lease if it is as expected, and says at which revision; none when it is
-    /// not.
+    /// Writes a key if it is as expected, and says at which revision; none when it is not. Without a
+    /// lease it stays for ever.
     ///
     /// # Errors
     /// [`EtcdError`] when etcd does not answer, or refuses; [`EtcdError::is_lease_gone`].
@@ -150,10 +152,10 @@ impl Member {
         &self,
         key: &[u8],
         value: &[u8],
-        lease: LeaseId,
+        lease: impl Into<Option<LeaseId>>,
         expect: Expect,
     ) -> Result<Option<i64>, EtcdError> {
-        let put = TxnOp::put(key, value, Some(options(Some(lease))));
+        let put = TxnOp::put(key, value, Some(options(lease.into())));
         self.only_if(key, expect, put).await
     }
 
@@ -184,6 +186,7 @@ impl Member {
         let when = match expect {
             Expect::Absent => Compare::create_revision(key, CompareOp::Equal, 0),
             Expect::Modified(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+            Expect::Under(lease) => Compare::lease(key, CompareOp::Equal, lease.get()),
         };
         let answer = self.client.kv_client().txn(Txn::new().when([when]).and_then([then])).await;
         let answer = answer.map_err(|error| self.error("write", &error))?;
