@@ -10,6 +10,7 @@ mod effective;
 mod etcd_url;
 mod load;
 mod nearest;
+mod policy_keys;
 mod problem;
 mod raw;
 mod read;
@@ -25,10 +26,13 @@ pub use effective::{effective, effective_json};
 pub use etcd_url::{EtcdUrl, EtcdUrlError};
 pub use load::{Loaded, Overrides, load};
 pub use nearest::nearest;
+pub use policy_keys::PolicyKeys;
 pub use problem::{ConfigErrors, Problem};
 pub use raw::definition;
 pub use settings::{
-    AccessLog, Balance, Connection, EmptyPolicy, EtcdSource, FileSource, Listener, Mode, Node,
-    Policy, Ready, Route, Settings, SocketPath, SocketPathError, Source, SourceKind,
+    AccessLog, Action, Balance, Branch, Connection, DirectResponse, EmptyPolicy, EtcdSource, Fault,
+    FileSource, HashOn, HeaderChanges, Listener, Mode, Node, PathMatch, Percent, Policy, Ready,
+    Route, RouteMatch, Settings, SocketPath, SocketPathError, Source, SourceKind, Split,
+    ValueMatch,
 };
 pub use table::{KeyDef, Shape, TableDef};

@@ -5,7 +5,10 @@ use std::{ops::Deref, sync::Arc};
 use arc_swap::{ArcSwap, Guard};
 use http::{HeaderName, HeaderValue};
 
-use crate::config::{Node, Settings};
+use crate::{
+    config::{Node, Settings},
+    route::Routes,
+};
 
 /// The newest settings. A reload replaces them; calls that have begun keep what they started with.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub struct Effective {
     settings: Arc<Settings>,
     /// Headers that say who calls, for every call.
     pub caller: Vec<(HeaderName, HeaderValue)>,
+    /// The routes, worked out.
+    pub routes: Routes,
 }
 
 impl Live {
@@ -39,7 +44,8 @@ impl Live {
 impl Effective {
     fn new(settings: Arc<Settings>) -> Self {
         let caller = caller_headers(&settings.node);
-        Self { settings, caller }
+        let routes = Routes::new(&settings);
+        Self { settings, caller, routes }
     }
 
     /// The settings, to keep.

@@ -30,6 +30,7 @@ pub struct Metrics {
     requests_in_flight: IntGaugeVec,
     attempts: IntCounterVec,
     retries: IntCounterVec,
+    faults: IntCounterVec,
     connect_seconds: HistogramVec,
     connections_opened: IntCounterVec,
     connections: IntGaugeVec,
@@ -71,6 +72,12 @@ impl Metrics {
                 "retries_total",
                 "Further tries of a call, by why the one before ended.",
                 &["service", "reason"],
+            ),
+            faults: counters(
+                &registry,
+                "faults_total",
+                "Calls that a route made trouble for on purpose, by what it did.",
+                &["service", "fault"],
             ),
             connect_seconds: histograms(
                 &registry,

@@ -11,6 +11,7 @@ mod selector;
 mod service;
 mod service_name;
 mod snapshot;
+mod stable_hash;
 
 pub use address::{Address, AddressError};
 pub use authority::without_port;
@@ -21,3 +22,4 @@ pub use selector::{Selector, SelectorError, Selectors};
 pub use service::Service;
 pub use service_name::{ServiceName, ServiceNameError};
 pub use snapshot::{Rejected, Snapshot};
+pub use stable_hash::stable_hash;

@@ -13,8 +13,8 @@ use crate::{
     live::Live,
     metrics::Metrics,
     middleware::{
-        AdmitLayer, BalanceLayer, ConnectLayer, DeadlineLayer, Forward, HeadersLayer, ObserveLayer,
-        ResolveLayer,
+        AdmitLayer, BalanceLayer, ConnectLayer, DeadlineLayer, FaultLayer, Forward, HeadersLayer,
+        ObserveLayer, ResolveLayer,
     },
     view::Views,
 };
@@ -45,6 +45,7 @@ pub fn chain(
         .layer(HeadersLayer::new(Arc::clone(&parts.live)))
         .layer(ResolveLayer::new(Arc::clone(&parts.live), parts.directory.clone(), views))
         .layer(DeadlineLayer)
+        .layer(FaultLayer)
         .layer(BalanceLayer)
         .layer(connect)
         .service(Forward)

@@ -125,6 +125,11 @@ impl Query {
         let found = self.0.iter().find(|(other, _)| other == name);
         found.map(|(_, value)| &**value).filter(|value| !value.is_empty())
     }
+
+    /// Every value of a parameter that may be repeated.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| &**value)
+    }
 }
 
 fn decode(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     balance::{Explanation, Step, explain, explain_pin},
+    config::{PathMatch, RouteMatch, ValueMatch},
     discovery::ResolveError,
     model::{Reason, Selectors, Service, ServiceName},
-    route::{Asked, route},
+    route::{Asked, Decision, Rule, Way},
 };
 
 /// Answers for the call that the query describes.
@@ -25,26 +26,35 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     else {
         return error(StatusCode::BAD_REQUEST, "give authority=, as a call would carry it");
     };
+    let mut report = Report { authority, service: "", route: None };
     let filter = match query.get("filter").map(str::parse::<Selectors>).transpose() {
         Ok(filter) => filter,
-        Err(wrong) => return verdict(authority, "", Reason::BadFilter, &wrong.to_string(), &[]),
+        Err(wrong) => return report.failure(Reason::BadFilter, &wrong.to_string(), &[]),
+    };
+    let headers = match headers(query) {
+        Ok(headers) => headers,
+        Err(wrong) => return error(StatusCode::BAD_REQUEST, &wrong),
     };
     let live = Arc::clone(&admin.live.load());
-    let asked = Asked { authority, path: query.get("path").unwrap_or("/"), service };
-    let routed = match route(&live, asked) {
-        Ok(routed) => routed,
-        Err(wrong) => return verdict(authority, "", Reason::BadAuthority, &wrong.to_string(), &[]),
+    let path = query.get("path").unwrap_or("/");
+    let routed = match live.routes.decide(Asked { authority, path, service, headers: &headers }) {
+        Ok(Decision::Forward(routed)) => routed,
+        Ok(Decision::Respond(rule, respond)) => {
+            report.route = Some(route(rule, None));
+            return report.failure(Reason::DirectResponse, &respond.message, &[]);
+        }
+        Err(wrong) => return report.failure(Reason::BadAuthority, &wrong.to_string(), &[]),
     };
-    let name = routed.service;
-    let found = match resolve(admin, name).await {
+    report.service = routed.service;
+    report.route = routed.rule.map(|(rule, way)| route(rule, Some(way)));
+    let found = match resolve(admin, routed.service).await {
         Ok(found) => found,
-        Err((reason, message)) => return verdict(authority, name, reason, &message, &[]),
+        Err((reason, message)) => return report.failure(reason, &message, &[]),
     };
     let snapshot = found.snapshot();
     let pin = query.get("node").or(routed.node);
-    let policy = live.policy(found.name());
-    let filter =
-        filter.as_ref().or_else(|| routed.filter.map(|filter| &**filter)).unwrap_or(&policy.filter);
+    let policy = routed.rule.map_or_else(|| live.policy(found.name()), |(_, way)| &way.policy);
+    let filter = filter.as_ref().unwrap_or(&policy.filter);
     let Explanation { steps, candidates } = match pin {
         Some(pin) => explain_pin(&snapshot, pin),
         None => explain(&snapshot, filter),
@@ -53,7 +63,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
         let known = !snapshot.endpoints.is_empty();
         let reason = if known { Reason::NoMatch } else { Reason::NoEndpoints };
         let message = if known { "nothing is left" } else { "the service has no endpoint" };
-        return verdict(authority, name, reason, message, &steps);
+        return report.failure(reason, message, &steps);
     };
     let candidates: Vec<_> = candidates
         .shares()
@@ -62,14 +72,11 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
             json!({"address": record.address.as_str(), "weight": record.weight, "share": share.share})
         })
         .collect();
-    let route = routed
-        .route
-        .map(|route| json!({"authority": route.authority, "path_prefix": route.path_prefix}));
     let answer = json!({
         "authority": authority,
-        "service": name,
+        "service": report.service,
         "verdict": "ok",
-        "route": route,
+        "route": report.route,
         "balance": policy.balance.as_str(),
         "steps": steps.iter().map(step).collect::<Vec<_>>(),
         "candidates": candidates,
@@ -77,23 +84,71 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     json_of(StatusCode::OK, &answer)
 }
 
-/// A call that would fail is a good answer: the status is 200, the verdict is the error's name.
-fn verdict(
-    authority: &str,
-    service: &str,
-    reason: Reason,
-    message: &str,
-    steps: &[Step],
-) -> Response<Full<Bytes>> {
-    let answer = json!({
+/// The headers of the call: any number of `header=name: value`.
+fn headers(query: &Query) -> Result<HeaderMap, String> {
+    let header = |text: &str| {
+        let (name, value) = text.split_once(':')?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+        Some((name, value.trim().parse::<HeaderValue>().ok()?))
+    };
+    let read = |text: &str| {
+        header(text).ok_or_else(|| format!("{text:?} is not a header; write header=name: value"))
+    };
+    query.all("header").map(read).collect()
+}
+
+/// A rule, and which of its ways this call would go. Where chance decides, it has decided.
+fn route(rule: &Rule, taken: Option<&Way>) -> Value {
+    let RouteMatch { authority, path, headers } = rule.asks_for();
+    let (prefix, method) = match path {
+        PathMatch::Any => (None, None),
+        PathMatch::Prefix(prefix) => (Some(prefix), None),
+        PathMatch::Method(method) => (None, Some(method)),
+    };
+    let header =
+        |(name, value): &(HeaderName, ValueMatch)| (name.to_string(), json!(value.to_string()));
+    let total: f64 = rule.ways().iter().map(|way| f64::from(way.weight)).sum();
+    let way = |way: &Way| {
+        json!({
+            "service": way.service.as_str(),
+            "filter": &**way.policy.filter.text(),
+            "weight": way.weight,
+            "share": f64::from(way.weight) / total,
+            "taken": taken.is_some_and(|taken| std::ptr::eq(taken, way)),
+        })
+    };
+    json!({
+        "name": &**rule.name(),
         "authority": authority,
-        "service": service,
-        "verdict": reason.as_str(),
-        "message": message,
-        "steps": steps.iter().map(step).collect::<Vec<_>>(),
-        "candidates": [],
-    });
-    json_of(StatusCode::OK, &answer)
+        "path_prefix": prefix,
+        "method": method,
+        "headers": headers.iter().map(header).collect::<serde_json::Map<_, _>>(),
+        "ways": rule.ways().iter().map(way).collect::<Vec<_>>(),
+    })
+}
+
+/// What is known of a call so far.
+struct Report<'a> {
+    authority: &'a str,
+    /// Empty until a service is named.
+    service: &'a str,
+    route: Option<Value>,
+}
+
+impl Report<'_> {
+    /// A call that would fail is a good answer: the status is 200, the verdict is the error's name.
+    fn failure(&self, reason: Reason, message: &str, steps: &[Step]) -> Response<Full<Bytes>> {
+        let answer = json!({
+            "authority": self.authority,
+            "service": self.service,
+            "verdict": reason.as_str(),
+            "message": message,
+            "route": self.route,
+            "steps": steps.iter().map(step).collect::<Vec<_>>(),
+            "candidates": [],
+        });
+        json_of(StatusCode::OK, &answer)
+    }
 }
 
 fn step(step: &Step) -> Value {

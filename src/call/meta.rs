@@ -16,6 +16,7 @@ use crate::{
     config::Policy,
     metrics::AttemptOutcome,
     model::{Endpoint, GrpcStatus, InFlight, Reason, Selectors, Statuses},
+    route::Rule,
     view::ServiceView,
 };
 
@@ -67,6 +68,8 @@ pub struct Target {
     pub policy: Arc<Policy>,
     /// Which of its endpoints may be used.
     pub selectors: Arc<Selectors>,
+    /// The route that led there, where one did.
+    pub rule: Option<Arc<Rule>>,
 }
 
 /// How a call ended.

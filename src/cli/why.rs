@@ -1,5 +1,7 @@
 //! `pillion why`: where a running proxy would send a call, and why.
 
+use std::{collections::BTreeMap, fmt};
+
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -8,8 +10,9 @@ use super::{admin_client::AdminFlags, columns::columns, failure::Failure};
 
 /// Show where a call to AUTHORITY would go, and why
 ///
-/// Asks the running proxy, which decides as it would for a call, without making one. Of the headers
-/// of a call, these have a part in it: pillion-service, pillion-node, pillion-filter.
+/// Asks the running proxy, which decides as it would for a call, without making one. Headers that
+/// speak to the proxy (pillion-service, pillion-node, pillion-filter) and those that its routes look
+/// at have a part in it; the others do no harm.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Why {
@@ -32,35 +35,35 @@ const EXAMPLES: &str = "\
 Examples:
   pillion why orders
   pillion why orders.internal:8443 --path /orders.v1.Orders/List
+  pillion why orders -H 'x-user: test'
   pillion why orders -H 'pillion-filter: version=v2;version=v1;'
   pillion why orders@orders-7 -o json";
 
-/// Headers with a part in the decision, and their names in the question.
+/// Headers that speak to the proxy, and their names in the question.
 const PARAMETERS: [(&str, &str); 3] =
     [("pillion-service", "service"), ("pillion-node", "node"), ("pillion-filter", "filter")];
 
 /// What need not be escaped in the value of a query parameter (RFC 3986, unreserved).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A header that has a part in the decision, or none.
+/// A header as a parameter of the question: its name and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Header(Option<(&'static str, String)>);
+struct Header(&'static str, String);
 
-/// Other headers pass, so that a call can be pasted as it is; but a pillion-* header that no proxy
-/// knows is a slip.
+/// Routes may look at any header of a call; but a pillion-* header that no proxy knows is a slip.
 fn header(text: &str) -> Result<Header, String> {
     let (name, value) = text
         .split_once(':')
-        .filter(|(name, _)| !name.trim().is_empty())
+        .filter(|(name, _)| http::HeaderName::from_bytes(name.trim().as_bytes()).is_ok())
         .ok_or_else(|| format!("{text:?} is not a header; write 'name: value'"))?;
-    let name = name.trim().to_ascii_lowercase();
+    let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
     match PARAMETERS.iter().find(|(header, _)| *header == name) {
-        Some((_, parameter)) => Ok(Header(Some((*parameter, value.trim().to_owned())))),
+        Some((_, parameter)) => Ok(Header(parameter, value.to_owned())),
         None if name.starts_with("pillion-") => {
             let known = PARAMETERS.map(|(header, _)| header).join(", ");
             Err(format!("{name} has no part in the decision; there are {known}"))
         }
-        None => Ok(Header(None)),
+        None => Ok(Header("header", format!("{name}: {value}"))),
     }
 }
 
@@ -85,8 +88,27 @@ struct Answer {
 /// The route that decided.
 #[derive(Debug, Deserialize)]
 struct Route {
+    #[serde(default)]
+    name: String,
     authority: String,
     path_prefix: Option<String>,
+    method: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    ways: Vec<Way>,
+}
+
+/// One way of a route that has several.
+#[derive(Debug, Deserialize)]
+struct Way {
+    service: String,
+    filter: String,
+    weight: u64,
+    /// Share of the calls, 0 to 1.
+    share: f64,
+    /// Whether this call goes it.
+    taken: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,8 +138,7 @@ impl Why {
     }
 
     fn question(&self) -> String {
-        let headers = self.headers.iter().filter_map(|header| header.0.as_ref());
-        let headers = headers.map(|(parameter, value)| (*parameter, &**value));
+        let headers = self.headers.iter().map(|Header(parameter, value)| (*parameter, &**value));
         let path = self.path.iter().map(|path| ("path", &**path));
         let parameters = path.chain(headers);
         let mut question = format!("/why?authority={}", escape(&self.authority));
@@ -134,15 +155,12 @@ fn escape(value: &str) -> impl std::fmt::Display {
 
 fn table(answer: &Answer) -> String {
     let Answer { authority, service, verdict, message, route, balance, steps, candidates } = answer;
-    let route = route.as_ref().map(|route| {
-        let Route { authority, path_prefix } = route;
-        format!("{authority} {}", path_prefix.as_deref().unwrap_or_default())
-    });
+    let ways = route.as_ref().map_or(&[][..], |route| &route.ways);
     let verdict = if message.is_empty() { verdict } else { &format!("{verdict}: {message}") };
     let mut text = String::new();
     for (name, value) in [
         ("authority", authority),
-        ("route", &route.unwrap_or_default()),
+        ("route", &route.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("service", service),
         ("balance", balance),
         ("verdict", verdict),
@@ -152,19 +170,55 @@ fn table(answer: &Answer) -> String {
             text.push('\n');
         }
     }
+    if ways.len() > 1 {
+        text.push('\n');
+        text.push_str(&columns(
+            ["WAY", "FILTER", "WEIGHT", "SHARE", "TAKEN"],
+            &ways.iter().map(way).collect::<Vec<_>>(),
+        ));
+    }
     if !steps.is_empty() {
         let rows: Vec<_> = steps.iter().flat_map(rows).collect();
         text.push('\n');
         text.push_str(&columns(["STAGE", "KEPT", "DROPPED", "REASON"], &rows));
     }
     if !candidates.is_empty() {
-        let share = |share: f64| format!("{:.1}%", share * 100.0);
         let row = |c: &Candidate| [c.address.clone(), c.weight.to_string(), share(c.share)];
         let rows: Vec<_> = candidates.iter().map(row).collect();
         text.push('\n');
         text.push_str(&columns(["CANDIDATE", "WEIGHT", "SHARE"], &rows));
     }
     text
+}
+
+fn way(way: &Way) -> [String; 5] {
+    let taken = if way.taken { "yes" } else { "" };
+    [
+        way.service.clone(),
+        way.filter.clone(),
+        way.weight.to_string(),
+        share(way.share),
+        taken.to_owned(),
+    ]
+}
+
+fn share(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+/// Which route, and all that it asks for.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, authority, path_prefix, method, headers, ways: _ } = self;
+        if !name.is_empty() {
+            write!(f, "{name}: ")?;
+        }
+        write!(f, "{authority}")?;
+        for path in [path_prefix, method].into_iter().flatten() {
+            write!(f, " {path}")?;
+        }
+        headers.iter().try_for_each(|(name, value)| write!(f, " {name}={value:?}"))
+    }
 }
 
 /// One line for a stage, and one more for each endpoint it dropped but the first.

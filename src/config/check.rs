@@ -4,6 +4,8 @@
 //! inherited. [`super::read`] calls it with a file whose single values are read; values that were
 //! wrong have been noted already and count as absent.
 
+mod route;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,10 +15,9 @@ use toml::Spanned;
 
 use super::{
     problem::Problems,
-    raw::{RawFile, RawNode, RawPolicy, RawRoute, RawSource},
+    raw::{RawFile, RawNode, RawPolicy, RawSource},
     settings::{
-        EtcdSource, FileSource, Listener, Node, Policy, Route, Settings, SocketPath, Source,
-        SourceKind,
+        EtcdSource, FileSource, Listener, Node, Policy, Settings, SocketPath, Source, SourceKind,
     },
     table::Key,
     text::Kind,
@@ -33,7 +34,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         None => default.defaults,
     };
     let services = raw.service.get().into_iter().flatten();
-    let routes = raw.route.get().into_iter().flatten();
+    let routes = (1..).zip(raw.route.get().into_iter().flatten());
     Settings {
         workers: raw.workers.get().map_or(default.workers, |count| count.0 as usize),
         drain_timeout: raw.drain_timeout.get().copied().unwrap_or(default.drain_timeout),
@@ -45,7 +46,9 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         services: services
             .map(|(name, raw)| (name.clone(), Arc::new(policy(raw, &defaults))))
             .collect(),
-        routes: routes.filter_map(|raw| route(raw, problems)).collect(),
+        routes: routes
+            .filter_map(|(number, raw)| route::route(raw, &format!("#{number}"), problems))
+            .collect(),
         defaults,
     }
 }
@@ -61,7 +64,7 @@ fn node(raw: &RawNode) -> Node {
 }
 
 /// The policy of `raw`, where it says nothing that of `base`.
-fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
+pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
     let timeout = raw.timeout.get().map(|timeout| Some(*timeout).filter(|t| !t.is_zero()));
     Policy {
         balance: raw.balance.get().copied().unwrap_or(base.balance),
@@ -233,24 +236,6 @@ fn says_something<T: Text>(key: &Key<T>) -> bool {
 /// The path of `key` from `folder` on; none where it is absent or empty.
 fn path(key: &Key<PathBuf>, folder: &Path) -> Option<PathBuf> {
     key.get().filter(|path| !path.as_os_str().is_empty()).map(|path| folder.join(path))
-}
-
-fn route(table: &Spanned<RawRoute>, problems: &mut Problems) -> Option<Route> {
-    let raw = table.get_ref();
-    if raw.authority.is_absent() && raw.path_prefix.is_absent() {
-        let message = "route: would take every call; write `authority` or `path_prefix`, or \
-                       authority = \"*\" if that is meant";
-        problems.note(table.span(), message);
-    }
-    if raw.service.is_absent() {
-        problems.note(table.span(), "route: `service` is missing");
-    }
-    Some(Route {
-        authority: raw.authority.get().map_or("*", |pattern| pattern.as_ref()).to_owned(),
-        path_prefix: raw.path_prefix.get().map(|prefix| prefix.as_ref().to_owned()),
-        service: raw.service.get()?.clone(),
-        filter: raw.filter.get().cloned(),
-    })
 }
 
 /// Notes a mistake where the value of `key` stands.

@@ -19,7 +19,22 @@ timeout = "2s"
 authority = "orders.internal:8443"
 path_prefix = "/orders.v1."
 service = "orders"
+split_on = "header:x-user"
+split = [{ filter = "version=v2", weight = 10 }, { service = "orders-next", weight = 90 }]
+
+[[route]]
+authority = "*.internal"
+method = "/orders.v1.Orders/List"
+headers = { x-user = "test", x-tag = "canary-*" }
+service = "orders"
 filter = "version=v2"
+timeout = "500ms"
+request_headers = { remove = ["x-debug"], set = { x-env = "canary" }, add = { x-tag = "route" } }
+fault = { delay = "100ms", delay_percent = 10.0, abort = "UNAVAILABLE", abort_percent = 1.0 }
+
+[[route]]
+authority = "closed.internal"
+respond = { grpc_status = "UNAVAILABLE", http_status = 503, message = "closed until Monday" }
 "#;
 
 /// Every key with its documentation and its default, and examples of the tables that there may be
@@ -55,7 +70,7 @@ mod tests {
         let text: String = default_file().lines().map(uncomment).collect();
         let settings = parse(&text, Path::new("/")).unwrap();
         assert_eq!((settings.sources.len(), settings.services.len()), (2, 1));
-        assert_eq!(settings.routes.len(), 1);
+        assert_eq!(settings.routes.len(), 3);
     }
 
     #[test]

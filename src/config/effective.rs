@@ -3,6 +3,8 @@
 //! `pillion config` prints it, `GET /config` answers it. It holds no secret, because no key of the
 //! file does: passwords and keys are in files of their own, which are only named.
 
+mod route;
+
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -11,11 +13,8 @@ use super::{
     etcd_url::EtcdUrl,
     raw::{RawAdmin, RawFile, RawListener, RawNode, RawPolicy, RawRoute, RawSource},
     render::render,
-    settings::{EtcdSource, Node, Policy, Route, Settings, Source, SourceKind},
-    text::{
-        AuthorityPattern, Brake, Format, HeaderText, Kind, PathPrefix, PlainText, Positive,
-        SourceName,
-    },
+    settings::{EtcdSource, Node, Policy, Settings, Source, SourceKind},
+    text::{Brake, Format, HeaderText, Kind, PlainText, Positive, SourceName},
     value::{Count, Value},
 };
 
@@ -120,18 +119,6 @@ impl From<&Policy> for RawPolicy {
     }
 }
 
-impl From<&Route> for RawRoute {
-    fn from(route: &Route) -> Self {
-        let path_prefix = route.path_prefix.clone().map(PathPrefix);
-        Self {
-            authority: AuthorityPattern(route.authority.clone()).into(),
-            path_prefix: path_prefix.map_or_else(Default::default, Into::into),
-            service: route.service.clone().into(),
-            filter: route.filter.clone().map_or_else(Default::default, Into::into),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -184,8 +171,25 @@ mod tests {
             service = "orders"
             filter = ""
             [[route]]
+            method = "/orders.v1.Orders/List"
+            headers = { X-User = "test", x-canary = "*", x-tag = "a b*" }
+            service = "orders"
+            timeout = "1s"
+            attempts = 1
+            split_on = "cookie:Session"
+            split = [{ filter = "version=v2", weight = 10 }, { service = "next", weight = 0 }]
+            fault = { delay = "100ms", delay_percent = 10, abort = "unavailable", abort_percent = 0.5 }
+            [route.request_headers]
+            remove = ["x-debug"]
+            set = { X-Env = "canary" }
+            add = { x-tag = "" }
+            [[route]]
+            authority = "closed"
+            respond = { grpc_status = "NOT_FOUND", http_status = 410, message = "gone" }
+            [[route]]
             authority = "*"
             service = "rest"
+            fault.abort = "ABORTED"
         "#;
         let settings = parse(text, Path::new("/etc/pillion")).unwrap();
         let written = effective(&settings);

@@ -5,18 +5,19 @@
 //! key: write it here, check it in [`super::check`], and say in [`mod@super::effective`] how settings
 //! are written back. Defaults are those of [`super::Settings`].
 
+mod route;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use toml::Spanned;
+
+pub(super) use route::{RawBranch, RawFault, RawHeaderChanges, RawRespond, RawRoute};
 
 use super::{
     etcd_url::EtcdUrl,
     settings::{AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath},
     table::{TableDef, table},
-    text::{
-        AuthorityPattern, Brake, Format, HeaderText, Kind, PathPrefix, PlainText, Positive,
-        SourceName,
-    },
+    text::{Brake, Format, HeaderText, Kind, PlainText, Positive, SourceName},
     value::Count,
 };
 use crate::model::{Selectors, ServiceName};
@@ -47,7 +48,7 @@ table! {
         defaults: RawPolicy,
         /// Services that differ from [defaults].
         service: BTreeMap<ServiceName, RawPolicy>,
-        /// Rules from authority and path to a service.
+        /// Rules for calls, by authority, path and headers.
         route: Vec<Spanned<RawRoute>>,
     }
 }
@@ -129,8 +130,9 @@ table! {
 }
 
 table! {
-    /// How calls are made: [defaults] for every service, [service."NAME"] for one. A key that a
-    /// service does not have is taken from [defaults].
+    /// How calls are made: [defaults] for every service, [service."NAME"] for one, [[route]] for
+    /// some. A key that a route does not have is taken from its service, and one that a service does
+    /// not have from [defaults].
     struct RawPolicy {
         /// How an endpoint is chosen. "weighted_random": by weight alone. "round_robin": in turn,
         /// by weight, evenly spread. "p2c": two by weight, then the one with fewer calls in flight
@@ -152,22 +154,6 @@ table! {
         /// Longest time that a call may take; "0s" for no limit. A shorter grpc-timeout of the
         /// caller wins.
         timeout: Duration,
-    }
-}
-
-table! {
-    /// Rules from authority and path to a service; the first that matches wins. Where none does, the
-    /// authority, less its port, names the service.
-    struct RawRoute {
-        /// Authority that the rule is for: exact, "*.suffix" for all names below it, or "*" for
-        /// any. Without a port it is for every port. Case does not matter. Default "*".
-        authority: AuthorityPattern,
-        /// Start of the path that the rule is for. Default: any.
-        path_prefix: PathPrefix,
-        /// Service that the calls go to. Required.
-        service: ServiceName,
-        /// Endpoints that may be chosen, instead of the service's `filter`.
-        filter: Arc<Selectors>,
     }
 }
 

@@ -174,6 +174,7 @@ mod tests {
             ("[service.a]\nattempts = 1001", "2:12: service.\"a\".attempts: found the number"),
             ("[[route]]\nauthority = \"a\"", "1:1: route: `service` is missing"),
             ("[[route]]\nservice = \"a\"", "1:1: route: would take every call"),
+            ("[[route]]\nheaders = {}\nservice = \"a\"", "1:1: route: would take every call"),
             ("[[route]]\nauthority = \"a*\"\nservice = \"a\"", "2:13: route.authority: \"a*\""),
             ("[[route]]\npath_prefix = \"a\"\nservice = \"a\"", "2:15: route.path_prefix: \"a\""),
         ] {

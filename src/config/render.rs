@@ -51,7 +51,7 @@ impl Printer {
         self.prose((definition.name, ""), &definition.about);
         self.line(header);
         self.keys(definition, table);
-        for key in &definition.keys {
+        for key in definition.all_keys() {
             self.tables(key, &format!("{path}."), table);
         }
     }
@@ -63,6 +63,9 @@ impl Printer {
                 self.prose((definition.name, name), about);
                 self.line(&format!("{name} = {value}"));
             }
+        }
+        for included in &definition.includes {
+            self.keys(included, table);
         }
     }
 

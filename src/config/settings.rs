@@ -1,5 +1,7 @@
 //! Settings known to be usable: what the rest of the program reads.
 
+mod route;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -10,7 +12,12 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Selectors, ServiceName, without_port};
+pub use route::{
+    Action, Branch, DirectResponse, Fault, HeaderChanges, PathMatch, Percent, Route, RouteMatch,
+    Split, ValueMatch,
+};
+
+use crate::model::{Selectors, ServiceName};
 
 /// Everything that one configuration says, checked. The default is what an empty file says, but
 /// for [`Node::id`], which loading sets to the host name.
@@ -333,81 +340,13 @@ pub enum Ready {
     Tcp,
 }
 
-/// A rule from authority and path to a service.
+/// What of a call is hashed, so that calls with the same value are treated alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Exact authority, `*.suffix`, or `*` for any; with or without a port.
-    pub authority: String,
-    /// Prefix of `:path`, if it matters.
-    pub path_prefix: Option<String>,
-    /// Where matching calls go.
-    pub service: ServiceName,
-    /// Replaces the service's filter.
-    pub filter: Option<Arc<Selectors>>,
-}
-
-impl Route {
-    /// Whether a call with this `:authority` and `:path` takes the route. Authorities compare
-    /// without regard to case (RFC 9110 section 4.2.3); `*.suffix` matches one or more labels. A
-    /// pattern without a port is for every port: gRPC clients send the one that they dialled.
-    pub fn matches(&self, authority: &str, path: &str) -> bool {
-        let pattern = &*self.authority;
-        let authority =
-            if without_port(pattern) == pattern { without_port(authority) } else { authority };
-        let authority_matches = match pattern.strip_prefix('*') {
-            Some("") => true,
-            Some(suffix) => {
-                authority.len() > suffix.len()
-                    && authority.as_bytes()[authority.len() - suffix.len()..]
-                        .eq_ignore_ascii_case(suffix.as_bytes())
-            }
-            None => pattern.eq_ignore_ascii_case(authority),
-        };
-        authority_matches
-            && self.path_prefix.as_ref().is_none_or(|prefix| path.starts_with(&**prefix))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matches(pattern: &str, authority: &str) -> bool {
-        let service = "s".parse().unwrap();
-        let route =
-            Route { authority: pattern.to_owned(), path_prefix: None, service, filter: None };
-        route.matches(authority, "/")
-    }
-
-    #[test]
-    fn a_pattern_is_exact_or_takes_all_names_below_it() {
-        assert!(matches("orders.internal", "Orders.Internal"));
-        assert!(!matches("orders.internal", "my.orders.internal"));
-        assert!(matches("*.internal", "a.b.INTERNAL"));
-        assert!(!matches("*.internal", ".internal") && !matches("*.internal", "internal"));
-        assert!(matches("*", "") && matches("*", "a:1"));
-    }
-
-    #[test]
-    fn a_pattern_without_a_port_is_for_every_port() {
-        assert!(matches("*.internal", "orders.internal:8443"));
-        assert!(matches("orders", "orders:8443") && matches("[::1]", "[::1]:8443"));
-        assert!(matches("orders:8443", "orders:8443"));
-        assert!(!matches("orders:8443", "orders:80") && !matches("orders:8443", "orders"));
-        assert!(
-            matches("*.internal:80", "a.internal:80") && !matches("*.internal:80", "a.internal")
-        );
-    }
-
-    #[test]
-    fn a_path_prefix_must_match_too() {
-        let route = Route {
-            authority: "*".to_owned(),
-            path_prefix: Some("/orders.v1.".to_owned()),
-            service: "s".parse().unwrap(),
-            filter: None,
-        };
-        assert!(route.matches("a", "/orders.v1.Orders/List"));
-        assert!(!route.matches("a", "/orders.v2.Orders/List"));
-    }
+pub enum HashOn {
+    /// The value of the header with this name, in lower case.
+    Header(String),
+    /// The value of the cookie with this name.
+    Cookie(String),
+    /// `:path`.
+    Path,
 }

@@ -27,6 +27,8 @@ pub struct TableDef {
     pub about: String,
     /// Its keys, in the order they are shown.
     pub keys: Vec<KeyDef>,
+    /// Tables whose keys may all stand in this one, too; they are documented there.
+    pub includes: Vec<Self>,
 }
 
 /// One key of a table, for documentation.
@@ -64,6 +66,11 @@ impl Shape {
 }
 
 impl TableDef {
+    /// Every key that may stand in the table, those of [`Self::includes`] last.
+    pub fn all_keys(&self) -> impl Iterator<Item = &KeyDef> {
+        self.keys.iter().chain(self.includes.iter().flat_map(|table| &table.keys))
+    }
+
     /// Calls `visit` with every table in this one, itself first, and the header it is written
     /// under, such as `[node]`, `[[source]]` and `[service.NAME]`; for this one itself it is empty.
     pub fn walk(&self, visit: &mut impl FnMut(&str, &Self)) {
@@ -72,7 +79,7 @@ impl TableDef {
     }
 
     fn walk_below(&self, path: &str, visit: &mut impl FnMut(&str, &Self)) {
-        for key in &self.keys {
+        for key in self.all_keys() {
             let Some(table) = key.shape.table() else { continue };
             let (name, last) =
                 (key.name, if matches!(key.shape, Shape::Named(_)) { ".NAME" } else { "" });
@@ -85,7 +92,7 @@ impl TableDef {
     }
 
     fn has(&self, key: &str) -> bool {
-        self.keys.iter().any(|known| known.name == key)
+        self.all_keys().any(|known| known.name == key)
     }
 }
 
@@ -177,7 +184,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
 }
 
 fn unknown_key(key: &str, def: &TableDef, scope: &Scope, quotes: Option<String>) -> String {
-    let known = || def.keys.iter().map(|key| key.name);
+    let known = || def.all_keys().map(|key| key.name);
     let near = nearest(key, known()).map(|near| format!(", did you mean {near:?}?"));
     let quotes = || quotes.map(|header| format!(", a name with dots needs quotes: {header};"));
     let hint = near.or_else(quotes).or_else(|| elsewhere(key)).unwrap_or_else(|| ";".to_owned());
@@ -203,25 +210,27 @@ fn elsewhere(key: &str) -> Option<String> {
 }
 
 /// Declares a table of the file. Doc comments become documentation; each key's type says what may
-/// stand there.
+/// stand there. A last field `..name: Table` lets every key of another table stand here, too.
 macro_rules! table {
     (
         $(#[doc = $about:literal])*
         struct $name:ident {
             $( $(#[doc = $doc:literal])* $key:ident: $type:ty, )*
+            $( ..$rest:ident: $included:ty, )?
         }
     ) => {
         $(#[doc = $about])*
         // Users read this text too, to whom [defaults] is a table of the file.
         #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Debug, Default)]
-        pub(super) struct $name {
-            $( $(#[doc = $doc])* pub(super) $key: $crate::config::table::Key<$type>, )*
+        pub(in crate::config) struct $name {
+            $( $(#[doc = $doc])* pub(in crate::config) $key: $crate::config::table::Key<$type>, )*
+            $( pub(in crate::config) $rest: $included, )?
         }
 
         impl $name {
             /// The table, for documentation.
-            pub(super) fn definition() -> $crate::config::table::TableDef {
+            pub(in crate::config) fn definition() -> $crate::config::table::TableDef {
                 $crate::config::table::TableDef {
                     name: stringify!($name),
                     about: $crate::config::table::prose(&[$($about),*]),
@@ -230,7 +239,25 @@ macro_rules! table {
                         about: $crate::config::table::prose(&[$($doc),*]),
                         shape: <$type as $crate::config::value::Value>::shape(),
                     } ),*],
+                    includes: vec![$( <$included>::definition() )?],
                 }
+            }
+
+            /// Takes the keys out of a table that is being read.
+            pub(in crate::config) fn take(table: &mut $crate::config::table::TableReader<'_, '_>) -> Self {
+                Self {
+                    $( $key: table.key(stringify!($key)), )*
+                    $( $rest: <$included>::take(table), )?
+                }
+            }
+
+            /// Puts the keys into a table that is being written.
+            pub(in crate::config) fn put(&self, table: &mut toml::Table) {
+                $( if let Some(value) = self.$key.get() {
+                    let value = $crate::config::value::Value::write(value);
+                    table.insert(stringify!($key).to_owned(), value);
+                } )*
+                $( self.$rest.put(table); )?
             }
         }
 
@@ -247,15 +274,12 @@ macro_rules! table {
                 let mut table = $crate::config::table::TableReader::new(
                     value, &Self::definition(), scope, problems,
                 )?;
-                Some(Self { $( $key: table.key(stringify!($key)), )* })
+                Some(Self::take(&mut table))
             }
 
             fn write(&self) -> toml::Value {
                 let mut table = toml::Table::new();
-                $( if let Some(value) = self.$key.get() {
-                    let value = $crate::config::value::Value::write(value);
-                    table.insert(stringify!($key).to_owned(), value);
-                } )*
+                self.put(&mut table);
                 table.into()
             }
         }

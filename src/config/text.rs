@@ -3,7 +3,13 @@
 //! Every check of a single value is here, so that documentation and error messages, which both
 //! quote [`Text::allowed`], cannot say anything else than the check does.
 
+mod route;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
+
+pub(super) use route::{
+    AuthorityPattern, ChangedHeader, MatchedHeader, Method, PathPrefix, ValuePattern,
+};
 
 use super::{
     nearest::nearest,
@@ -220,7 +226,7 @@ macro_rules! checked {
     ($(#[doc = $doc:literal])* $name:ident, $allowed:literal, $check:expr) => {
         $(#[doc = $doc])*
         #[derive(Clone, Debug)]
-        pub(super) struct $name(pub(super) String);
+        pub(in crate::config) struct $name(pub(in crate::config) String);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
@@ -247,6 +253,7 @@ macro_rules! checked {
         }
     };
 }
+use checked;
 
 /// A share in percent, below all, or none.
 #[derive(Clone, Copy, Debug)]
@@ -293,22 +300,4 @@ checked!(
     PlainText,
     "a text without control characters",
     |text| !text.contains(char::is_control)
-);
-
-checked!(
-    /// Pattern of an authority.
-    AuthorityPattern,
-    "an authority such as \"orders.internal:8443\", \"*.internal\" for all below it, or \"*\"",
-    |text| {
-        let exact = text.strip_prefix("*.").unwrap_or(text);
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:[]".contains(&byte);
-        text == "*" || (!exact.is_empty() && exact.bytes().all(allowed))
-    }
-);
-
-checked!(
-    /// Start of `:path`.
-    PathPrefix,
-    "the start of a path, such as \"/orders.v1.\"",
-    |text| text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic())
 );

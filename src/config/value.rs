@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use toml::{Spanned, de::DeValue};
 
-use super::{problem::Problems, table::Shape};
+use super::{problem::Problems, settings::Percent, table::Shape};
 
 /// Something that can stand behind a key.
 pub(super) trait Value: Sized {
@@ -161,6 +161,35 @@ impl<const MIN: u32, const MAX: u32> Value for Count<MIN, MAX> {
     }
 }
 
+/// A share in percent, from 0 to 100, with or without a fraction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PercentValue(pub(super) Percent);
+
+impl Value for PercentValue {
+    fn shape() -> Shape {
+        Shape::Value(PERCENT.to_owned())
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>, scope: &Scope, problems: &mut Problems) -> Option<Self> {
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let percent = number.and_then(Percent::new);
+        if percent.is_none() {
+            unexpected(value, scope, PERCENT, problems);
+        }
+        percent.map(Self)
+    }
+
+    fn write(&self) -> toml::Value {
+        self.0.get().into()
+    }
+}
+
+const PERCENT: &str = "a number from 0.0 to 100.0";
+
 /// A value that keeps its place, so that what is missing in it can be noted there.
 impl<T: Value> Value for Spanned<T> {
     fn shape() -> Shape {
@@ -213,6 +242,7 @@ impl<K: FromStr<Err: fmt::Display> + fmt::Display + Ord, T: Value> Value for BTr
     fn shape() -> Shape {
         match T::shape() {
             Shape::Table(table) => Shape::Named(table),
+            Shape::Value(allowed) => Shape::Value(format!("a table, each value {allowed}")),
             other => other,
         }
     }

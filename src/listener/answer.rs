@@ -67,6 +67,9 @@ pub(super) fn explain(headers: &mut HeaderMap, meta: &CallMeta) {
     if let Some(pin) = meta.pin.get() {
         let _ = write!(why, " node={pin:?}");
     }
+    if let Some(rule) = meta.target.get().and_then(|target| target.rule.as_ref()) {
+        let _ = write!(why, " route={:?}", rule.name());
+    }
     let tried = meta.tried.borrow();
     let addresses: Vec<_> = tried.iter().map(|endpoint| endpoint.record.address.as_str()).collect();
     let _ = write!(why, " attempts={} tried={}", tried.len(), addresses.join(","));

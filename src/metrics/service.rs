@@ -111,6 +111,11 @@ impl ServiceMetrics {
         self.families.retries.with_label_values(&[&self.label, after.as_str()]).inc();
     }
 
+    /// A route held the call up or aborted it: `delay` or `abort`.
+    pub fn fault(&self, fault: &str) {
+        self.families.faults.with_label_values(&[&*self.label, fault]).inc();
+    }
+
     /// An endpoint was connected after `took`.
     pub fn connected(&self, took: Duration) {
         self.connect_seconds.observe(took.as_secs_f64());

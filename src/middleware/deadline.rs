@@ -101,9 +101,12 @@ pub(crate) fn exceeded(meta: &CallMeta) -> CallError {
     let service = meta.target().view.name();
     let limit = meta.deadline.get().unwrap_or_else(Instant::now).duration_since(meta.arrived);
     let limit = humantime::format_duration(limit);
-    let (attempt, address) = (meta.attempt(), &meta.endpoint().record.address);
-    let text = format!(
-        "service {service}: the deadline of {limit} passed in attempt {attempt}, on {address}"
-    );
+    let place = match (meta.attempt(), meta.tried.borrow().last()) {
+        (attempt, Some(endpoint)) => {
+            format!("in attempt {attempt}, on {}", endpoint.record.address)
+        }
+        (_, None) => "before an endpoint was chosen".to_owned(),
+    };
+    let text = format!("service {service}: the deadline of {limit} passed {place}");
     CallError::new(Reason::DeadlineExceeded, text)
 }

@@ -13,10 +13,11 @@ use tower::{Layer, Service};
 
 use crate::{
     call::{Call, CallError, CallMeta, Target},
+    config::{DirectResponse, Policy},
     discovery::{Directory, ResolveError},
     live::{Effective, Live},
-    model::{self, Reason, Selectors, ServiceName},
-    route::{Asked, route},
+    model::{self, Reason, ServiceName, ServiceNameError},
+    route::{Asked, Decision, Rule},
     view::{ServiceView, Views},
 };
 
@@ -63,43 +64,86 @@ impl<S: Service<Box<Call>, Error = CallError> + Clone> Service<Box<Call>> for Re
     }
 
     fn call(&mut self, call: Box<Call>) -> Self::Future {
-        let live = self.lookup.live.load();
-        let authority = call.head.uri.authority().map_or("", http::uri::Authority::as_str);
-        let service = call.meta.service_header.get().map(|service| &**service);
-        let asked = Asked { authority, path: call.head.uri.path(), service };
-        let routed = match route(&live, asked) {
-            Ok(routed) => routed,
-            Err(error) => {
-                let text = format!(
-                    "authority {authority:?}: {error}; set the authority to the service's name, \
-                     or add a [[route]] for it"
-                );
-                return Either::Right(now(Err(CallError::new(Reason::BadAuthority, text))));
+        match self.lookup.decide(call) {
+            Ok(Found::Known(call)) => {
+                Either::Left(Resolving::Known { going: self.inner.call(call) })
             }
-        };
-        if let Some(view) = self.lookup.views.get(routed.service) {
-            let target = target(&live, view, routed.filter, &call.meta);
-            begin(&call.meta, target);
-            return Either::Left(Resolving::Known { going: self.inner.call(call) });
+            Ok(Found::Unmet(call, unmet)) => {
+                let lookup = Rc::clone(&self.lookup);
+                let asking = Box::pin(async move { lookup.meet(call, unmet).await });
+                Either::Left(Resolving::Asking { asking, inner: self.inner.clone() })
+            }
+            Err(error) => Either::Right(now(Err(error))),
         }
-        let name = routed.service.parse::<ServiceName>();
-        let filter = routed.filter.cloned();
-        let lookup = Rc::clone(&self.lookup);
-        let settings = Arc::clone(&live);
-        let asking = Box::pin(async move {
-            let name =
-                name.map_err(|error| CallError::new(Reason::BadAuthority, error.to_string()))?;
-            let service = lookup.ask(&settings, name).await?;
-            let view = lookup.views.get(service.name().as_str());
-            let view = view.unwrap_or_else(|| lookup.views.add(service));
-            begin(&call.meta, target(&settings, view, filter.as_ref(), &call.meta));
-            Ok(call)
-        });
-        Either::Left(Resolving::Asking { asking, inner: self.inner.clone() })
     }
 }
 
+/// A call whose route is known.
+enum Found {
+    /// So is its service.
+    Known(Box<Call>),
+    /// This worker has not met its service yet.
+    Unmet(Box<Call>, Unmet),
+}
+
+/// What to go on with once the service is known.
+struct Unmet {
+    name: ServiceName,
+    settings: Arc<Effective>,
+    taken: Option<Taken>,
+}
+
+/// A route that was taken, and the policy of its way.
+struct Taken {
+    rule: Arc<Rule>,
+    policy: Arc<Policy>,
+}
+
 impl Lookup {
+    /// Finds route and service of a call, as far as this worker knows them.
+    fn decide(&self, mut call: Box<Call>) -> Result<Found, CallError> {
+        let settings = self.live.load();
+        let authority = call.head.uri.authority().map_or("", http::uri::Authority::as_str);
+        let asked = Asked {
+            authority,
+            path: call.head.uri.path(),
+            service: call.meta.service_header.get().map(|service| &**service),
+            headers: &call.head.headers,
+        };
+        let routed = match settings.routes.decide(asked) {
+            Ok(Decision::Forward(routed)) => routed,
+            Ok(Decision::Respond(_, respond)) => return Err(direct(respond)),
+            Err(error) => return Err(unnamed(authority, error)),
+        };
+        let met = match self.views.get(routed.service) {
+            Some(view) => Ok(view),
+            None => Err(routed.service.parse().map_err(|error| unnamed(authority, error))?),
+        };
+        let taken = routed
+            .rule
+            .map(|(rule, way)| Taken { rule: Arc::clone(rule), policy: Arc::clone(&way.policy) });
+        if let Some(Taken { rule, .. }) = &taken {
+            rule.change(&mut call.head.headers);
+        }
+        Ok(match met {
+            Ok(view) => {
+                begin(&call.meta, target(&settings, view, taken, &call.meta));
+                Found::Known(call)
+            }
+            Err(name) => Found::Unmet(call, Unmet { name, settings: Arc::clone(&settings), taken }),
+        })
+    }
+
+    /// Asks discovery for a service that this worker has not met.
+    async fn meet(&self, call: Box<Call>, unmet: Unmet) -> Result<Box<Call>, CallError> {
+        let Unmet { name, settings, taken } = unmet;
+        let service = self.ask(&settings, name).await?;
+        let view = self.views.get(service.name().as_str());
+        let view = view.unwrap_or_else(|| self.views.add(service));
+        begin(&call.meta, target(&settings, view, taken, &call.meta));
+        Ok(call)
+    }
+
     async fn ask(
         &self,
         settings: &Effective,
@@ -123,17 +167,36 @@ impl Lookup {
     }
 }
 
+/// An answer that a route gives by itself.
+fn direct(respond: &DirectResponse) -> CallError {
+    CallError {
+        reason: Reason::DirectResponse,
+        statuses: respond.statuses(),
+        message: respond.message.clone(),
+    }
+}
+
+fn unnamed(authority: &str, error: ServiceNameError) -> CallError {
+    let text = format!(
+        "authority {authority:?}: {error}; set the authority to the service's name, or add a \
+         [[route]] for it"
+    );
+    CallError::new(Reason::BadAuthority, text)
+}
+
 /// The caller's filter goes before the route's, and that before the service's.
 fn target(
     settings: &Effective,
     view: Rc<ServiceView>,
-    of_route: Option<&Arc<Selectors>>,
+    taken: Option<Taken>,
     meta: &CallMeta,
 ) -> Target {
-    let policy = Arc::clone(settings.policy(view.name()));
-    let selectors = meta.filter.get().or(of_route).unwrap_or(&policy.filter);
-    let selectors = Arc::clone(selectors);
-    Target { view, policy, selectors }
+    let (policy, rule) = match taken {
+        Some(Taken { rule, policy }) => (policy, Some(rule)),
+        None => (Arc::clone(settings.policy(view.name())), None),
+    };
+    let selectors = Arc::clone(meta.filter.get().unwrap_or(&policy.filter));
+    Target { view, policy, selectors, rule }
 }
 
 fn begin(meta: &CallMeta, target: Target) {

@@ -44,6 +44,7 @@ mod ports;
 mod registry;
 mod reload;
 mod retries;
+mod routes;
 mod scrape;
 mod stopping;
 mod streams;

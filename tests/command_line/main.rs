@@ -203,15 +203,15 @@ fn the_endpoints_of_a_service_are_shown_with_the_records_that_cannot_be_used() {
     );
 }
 
-const WHY: &str = r#"{"authority":"orders.internal:8443","service":"orders","verdict":"ok","route":{"authority":"*.internal","path_prefix":"/orders.v1."},"balance":"p2c","steps":[
+const WHY: &str = r##"{"authority":"orders.internal:8443","service":"orders","verdict":"ok","route":{"name":"#1","authority":"*.internal","path_prefix":"/orders.v1.","method":null,"headers":{"x-user":"test"},"ways":[{"service":"orders","filter":"version=v2","weight":10,"share":0.1,"taken":true},{"service":"next","filter":"","weight":90,"share":0.9,"taken":false}]},"balance":"p2c","steps":[
     {"stage":"registry","kept":4,"dropped":[]},
     {"stage":"filter","kept":2,"dropped":[{"address":"10.0.0.3:80","reason":"version=v2"},{"address":"10.0.0.4:80","reason":"version=v2"}]}],
-    "candidates":[{"address":"10.0.0.1:80","weight":100,"share":0.6667},{"address":"10.0.0.2:80","weight":50,"share":0.3333}]}"#;
+    "candidates":[{"address":"10.0.0.1:80","weight":100,"share":0.6667},{"address":"10.0.0.2:80","weight":50,"share":0.3333}]}"##;
 
 #[test]
 fn why_asks_what_was_typed_and_shows_stages_and_candidates() {
     let asked = "/why?authority=orders.internal%3A8443&path=%2Forders.v1.Orders%2FList\
-                 &filter=version%3Dv2%3B&node=orders%261";
+                 &filter=version%3Dv2%3B&header=x-user%3A%20test&node=orders%261";
     let admin = CannedAdmin::tcp(&[(asked, 200, WHY)]);
     let outcome = pillion(&[
         "why",
@@ -221,7 +221,7 @@ fn why_asks_what_was_typed_and_shows_stages_and_candidates() {
         "-H",
         "Pillion-Filter: version=v2;",
         "-H",
-        "authorization: Bearer x",
+        "X-User: test",
         "-H",
         "pillion-node:orders&1",
         "--admin",
@@ -231,10 +231,14 @@ fn why_asks_what_was_typed_and_shows_stages_and_candidates() {
     assert_eq!(
         outcome.stdout,
         "authority  orders.internal:8443\n\
-         route      *.internal /orders.v1.\n\
+         route      #1: *.internal /orders.v1. x-user=\"test\"\n\
          service    orders\n\
          balance    p2c\n\
          verdict    ok\n\
+         \n\
+         WAY     FILTER      WEIGHT  SHARE  TAKEN\n\
+         orders  version=v2      10  10.0%  yes\n\
+         next                    90  90.0%\n\
          \n\
          STAGE     KEPT  DROPPED      REASON\n\
          registry     4\n\
