@@ -289,8 +289,9 @@ impl Running {
         let entry =
             |port: u8| format!("[[endpoint]]\nservice=\"x\"\naddress=\"127.0.0.1:{port}\"\n");
         fs::write(at("services.toml"), entry(1) + &entry(2)).unwrap();
-        let file = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
-        fs::write(at("pillion.toml"), file).unwrap();
+        let source = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
+        let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfault.delay = \"1ms\"\n";
+        fs::write(at("pillion.toml"), [source, route].concat()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
             .args(["run", "--workers", "1", "--config"])
             .arg(at("pillion.toml"))

@@ -242,7 +242,7 @@ impl<K: FromStr<Err: fmt::Display> + fmt::Display + Ord, T: Value> Value for BTr
     fn shape() -> Shape {
         match T::shape() {
             Shape::Table(table) => Shape::Named(table),
-            Shape::Value(allowed) => Shape::Value(format!("a table, each value {allowed}")),
+            Shape::Value(allowed) => Shape::Value(format!("a table of names, each with {allowed}")),
             other => other,
         }
     }

@@ -83,20 +83,23 @@ fn keys() -> String {
         }
         text.push_str("| key | default | allowed | what it does |\n|---|---|---|---|\n");
         for key in &table.keys {
-            text.push_str(&row(key, default_of(&defaults, &headers[0], key.name)));
+            text.push_str(&row(key, &headers[0], default_of(&defaults, &headers[0], key.name)));
         }
         text.push('\n');
     }
     text
 }
 
-fn row(key: &KeyDef, default: Option<&toml::Value>) -> String {
+/// `header` is the one of the table that the key is in.
+fn row(key: &KeyDef, header: &str, default: Option<&toml::Value>) -> String {
     let KeyDef { name, about, shape } = key;
+    let path = format!("{}.{name}", header.trim_matches(['[', ']']));
+    let path = path.trim_start_matches('.');
     let (default, allowed) = match shape {
         Shape::Value(allowed) => (default.map(|value| format!("`{value}`")), allowed.clone()),
-        Shape::Table(_) => (None, format!("`[{name}]`, below")),
-        Shape::Tables(_) => (None, format!("any number of `[[{name}]]`, below")),
-        Shape::Named(_) => (None, format!("any number of `[{name}.NAME]`, below")),
+        Shape::Table(_) => (None, format!("`[{path}]`, below")),
+        Shape::Tables(_) => (None, format!("any number of `[[{path}]]`, below")),
+        Shape::Named(_) => (None, format!("any number of `[{path}.NAME]`, below")),
     };
     cells(&[&format!("`{name}`"), &default.unwrap_or_default(), &allowed, about])
 }
