@@ -5,23 +5,38 @@
 //! [`Format`] knows one framework's spelling and nothing else; each is one file below. Reading never
 //! fails as a whole: a value that cannot be used is a [`RejectReason`] for that key alone.
 
+mod apisix;
 mod auto;
+mod dubbo_app;
+mod dubbo_interface;
 mod etcd_naming;
+mod go_micro;
 mod go_zero;
+mod goframe;
 mod habits;
+mod host;
 mod json;
+mod jupiter;
+mod kitex;
 mod koala;
 mod kratos;
+mod kratos_v1;
 mod labels;
 mod layout;
+mod mqant;
 mod place;
 mod reading;
+mod rpcx;
+mod skydns;
+mod traefik;
 mod weight;
 mod write;
 
 use std::fmt;
 
 use crate::model::{Record, ServiceName};
+
+use layout::MAX_URL_KEY;
 
 pub use layout::{Layout, MAX_KEY, MAX_VALUE, Readings, key_text};
 pub use place::{Place, Places, RecordKey};
@@ -31,7 +46,27 @@ pub use write::{EncodeError, Written};
 pub use habits::{Habits, habits};
 
 /// Names of the formats, as a source may name them.
-pub const FORMATS: &[&str] = &["auto", "etcd-naming", "grpc-wrapper", "koala", "go-zero", "kratos"];
+pub const FORMATS: &[&str] = &[
+    "auto",
+    "etcd-naming",
+    "grpc-wrapper",
+    "koala",
+    "go-zero",
+    "kratos",
+    "kratos-v1",
+    "kitex",
+    "hertz",
+    "go-micro",
+    "mqant",
+    "goframe",
+    "dubbo-app",
+    "dubbo-interface",
+    "rpcx",
+    "jupiter",
+    "skydns",
+    "traefik",
+    "apisix",
+];
 
 /// The formats behind these names, in the same order.
 const ALL: &[&dyn Format] = &[
@@ -41,6 +76,19 @@ const ALL: &[&dyn Format] = &[
     &koala::Koala,
     &go_zero::GoZero,
     &kratos::Kratos,
+    &kratos_v1::KratosV1,
+    &kitex::KITEX,
+    &kitex::HERTZ,
+    &go_micro::GoMicro,
+    &mqant::Mqant,
+    &goframe::GoFrame,
+    &dubbo_app::DubboApp,
+    &dubbo_interface::DubboInterface,
+    &rpcx::Rpcx,
+    &jupiter::Jupiter,
+    &skydns::SkyDns,
+    &traefik::Traefik,
+    &apisix::Apisix,
 ];
 
 /// One framework's way of writing a service into etcd.

@@ -7,12 +7,15 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Format, Reading, RecordKey, RejectReason,
+    Format, Reading, RecordKey, RejectReason, dubbo_app,
+    dubbo_interface::is_provider,
     etcd_naming::ETCD_NAMING,
+    go_micro,
     go_zero::{GoZero, is_plain},
     json,
+    kitex::KITEX,
     koala::Koala,
-    kratos::Kratos,
+    kratos,
 };
 
 #[derive(Debug)]
@@ -25,7 +28,7 @@ impl Format for Auto {
 
     fn decode(&self, key: &RecordKey<'_>, value: &str) -> Result<Reading, RejectReason> {
         match value {
-            "" if is_dubbo_provider(key.path) => Err(RejectReason::Foreign("dubbo-interface")),
+            "" if is_provider(key.path) => Err(RejectReason::Foreign("dubbo-interface")),
             // Markers that frameworks leave behind: nothing to dial, nothing wrong.
             "" | "init_dir" | "rpcx_path" => Ok(Reading::default()),
             _ if value.starts_with('{') => by_fields(key, &json::object(value)?),
@@ -39,42 +42,58 @@ impl Format for Auto {
 /// The first shape that fits, from the most telling fields to the least.
 fn by_fields(key: &RecordKey<'_>, object: &Map<String, Value>) -> Result<Reading, RejectReason> {
     let has = |name| json::raw(object, name).is_some();
-    let foreign = |format| Err(RejectReason::Foreign(format));
+    let urls = json::field(object, "endpoints").and_then(Value::as_array);
+    let are_urls = || urls.is_some_and(|urls| urls.iter().all(Value::is_string));
     if json::field(object, "Addr").is_some_and(Value::is_string) {
         if has("MetadataX") {
-            return foreign("jupiter");
+            return Err(RejectReason::Foreign("jupiter"));
         }
         return Ok(ETCD_NAMING.record(key, object)?.into());
     }
     if has("ServiceName") && has("Host") && has("Port") {
-        return foreign("dubbo-app");
+        return dubbo_app::read(key, object);
     }
     if has("network") && has("address") {
-        return foreign("kitex");
+        return KITEX.read(key, object);
     }
-    if has("addrs") && has("appid") {
-        return foreign("kratos-v1");
-    }
-    let urls = json::field(object, "endpoints").and_then(Value::as_array);
-    if urls.is_some_and(|urls| urls.iter().all(Value::is_string)) && has("name") && !has("nodes") {
-        return Kratos.records(key, object);
+    if (has("addrs") && has("appid")) || (has("name") && !has("nodes") && are_urls()) {
+        return kratos::read(key, object);
     }
     match json::raw(object, "nodes") {
-        Some(Value::Object(_)) => foreign("apisix"),
-        Some(Value::Array(nodes)) => match nodes.first().and_then(Value::as_object) {
-            _ if nodes.is_empty() => Ok(Reading::default()),
-            Some(node) if json::raw(node, "ip").is_some() => Koala.records(key, object),
-            Some(node) if json::raw(node, "address").is_some() => {
-                foreign(if json::raw(node, "port").is_some() { "mqant" } else { "go-micro" })
-            }
-            Some(node) if json::raw(node, "host").is_some() => foreign("apisix"),
-            _ => Err(RejectReason::Unknown),
-        },
-        // No instance: all formats with `nodes` agree on that.
-        Some(Value::Null) => Ok(Reading::default()),
-        Some(_) => Err(RejectReason::Unknown),
-        None if is_skydns(object) => foreign("skydns"),
+        Some(nodes) => by_nodes(key, object, nodes),
+        None if is_skydns(object) => Err(RejectReason::Foreign("skydns")),
         None => Err(RejectReason::Unknown),
+    }
+}
+
+/// Several frameworks have a list of that name.
+fn by_nodes(
+    key: &RecordKey<'_>,
+    object: &Map<String, Value>,
+    nodes: &Value,
+) -> Result<Reading, RejectReason> {
+    let first = match nodes {
+        Value::Object(_) => return Err(RejectReason::Foreign("apisix")),
+        Value::Array(nodes) if !nodes.is_empty() => nodes[0].as_object(),
+        // No instance: all of them agree on that.
+        Value::Null | Value::Array(_) => return Ok(Reading::default()),
+        _ => None,
+    };
+    let node = first.ok_or(RejectReason::Unknown)?;
+    let has = |name| json::raw(node, name).is_some();
+    let speaks = |metadata: &Map<String, Value>| json::raw(metadata, "protocol").is_some();
+    if has("ip") {
+        Koala.records(key, object)
+    } else if has("address") {
+        // Alike but for what can be dialled: mqant says nothing of protocols.
+        if has("port") && !json::labels(node, "metadata").any(speaks) {
+            return Err(RejectReason::Foreign("mqant"));
+        }
+        go_micro::read(key, object)
+    } else if has("host") {
+        Err(RejectReason::Foreign("apisix"))
+    } else {
+        Err(RejectReason::Unknown)
     }
 }
 
@@ -83,12 +102,6 @@ fn is_skydns(object: &Map<String, Value>) -> bool {
         ["host", "port", "priority", "weight", "text", "mail", "ttl", "targetstrip", "group"];
     json::field(object, "host").is_some_and(Value::is_string)
         && object.keys().all(|key| FIELDS.iter().any(|field| key.eq_ignore_ascii_case(field)))
-}
-
-/// Dubbo's interface level keeps the whole URL in the key and leaves the value empty.
-fn is_dubbo_provider(key: &str) -> bool {
-    let last = key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    key.contains("/providers/") && last.contains("%3a%2f%2f")
 }
 
 /// Traefik keeps each field of a server under a key of its own.

@@ -81,3 +81,23 @@ impl EtcdNaming {
         Ok(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::formats::tests::{read_at, services_of};
+
+    const VALUE: &str = r#"{"Op":0,"Addr":"10.0.0.1:80","Metadata":null}"#;
+
+    #[test]
+    fn a_service_has_the_keys_below_it_as_etcd_resolves_them() {
+        assert_eq!(services_of("etcd-naming", "orders/eu/1"), ["orders~eu", "orders"]);
+        assert_eq!(services_of("grpc-wrapper", "/a/b/1"), ["~a~b", "~a"]);
+        let read = read_at("etcd-naming", "orders", "orders/eu/1", VALUE).unwrap();
+        assert_eq!(read.records[0].id, "eu/1");
+    }
+
+    #[test]
+    fn auto_cannot_know_and_has_each_key_in_one_service() {
+        assert_eq!(services_of("auto", "orders/eu/1"), ["orders~eu"]);
+    }
+}

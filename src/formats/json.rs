@@ -29,6 +29,14 @@ pub(super) fn text<'a>(object: &'a Map<String, Value>, name: &str) -> &'a str {
     field(object, name).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Field `name` if it is an object: labels, of which there may be none.
+pub(super) fn labels<'a>(
+    object: &'a Map<String, Value>,
+    name: &str,
+) -> impl Iterator<Item = &'a Map<String, Value>> + use<'a> {
+    field(object, name).and_then(Value::as_object).into_iter()
+}
+
 /// A string, number or boolean as text; lists, objects and `null` have none.
 pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {

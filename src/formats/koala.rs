@@ -5,16 +5,14 @@
 //! and `nodes` may be `null`. Koala's own reader lists without the last slash and shows `hello2` under
 //! `hello`; this one does not, and checks the name too.
 
-use std::net::{IpAddr, SocketAddr};
-
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::model::{Address, Record, ServiceName};
+use crate::model::{Record, ServiceName};
 
 use super::{
-    EncodeError, Format, Place, Places, Reading, RecordKey, RejectReason, Written, json,
-    weight::weight, write,
+    EncodeError, Format, Place, Places, Reading, RecordKey, RejectReason, Written, host, json,
+    weight::positive_or, write,
 };
 
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Format for Koala {
     /// A name may start with a slash, which `path.Join` drops from the key. The value tells.
     fn places<'a>(&self, path: &'a str) -> Places<'a> {
         let Some((service, id)) = path.rsplit_once('/') else { return Places::new() };
-        if service.starts_with('/') || clean(service) != service {
+        if service.is_empty() || service.starts_with('/') || clean(service) != service {
             return Places::new();
         }
         let names = [service, &format!("/{service}")];
@@ -118,25 +116,14 @@ impl Koala {
         let node = node.as_object().ok_or(RejectReason::Field("nodes"))?;
         let port = json::field(node, "port").and_then(Value::as_u64);
         let port = port.ok_or(RejectReason::Field("port"))?;
-        let address = address(json::text(node, "ip"), port)?;
+        let address = host::join(json::text(node, "ip"), port)?;
         let mut record = Record::new(address, self.name());
         let id = json::text(node, "id");
         if !id.is_empty() {
             id.clone_into(&mut record.id);
         }
-        record.weight = match weight(json::field(node, "weight")) {
-            0 => Record::DEFAULT_WEIGHT,
-            weight => weight,
-        };
+        record.weight = positive_or(Record::DEFAULT_WEIGHT, json::field(node, "weight"));
         Ok(record)
-    }
-}
-
-/// An address from host and port; IPv6 has no brackets in this format.
-fn address(host: &str, port: u64) -> Result<Address, RejectReason> {
-    match (host.parse::<IpAddr>(), u16::try_from(port)) {
-        (Ok(ip), Ok(port)) if port > 0 => Ok(SocketAddr::new(ip, port).into()),
-        _ => Ok(format!("{host}:{port}").parse()?),
     }
 }
 
@@ -146,4 +133,17 @@ fn clean(path: &str) -> String {
     let segments = path.split('/').filter(|segment| !segment.is_empty() && *segment != ".");
     let joined = segments.collect::<Vec<_>>().join("/");
     if path.starts_with('/') { format!("/{joined}") } else { joined }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::formats::tests::{left_out, read_at};
+
+    #[test]
+    fn one_bad_node_of_several_harms_no_other() {
+        let value = r#"{"name":"a","nodes":[{"ip":"","port":80},{"ip":"10.0.0.1","port":80}]}"#;
+        let reading = read_at("koala", "a", "a/1", value).unwrap();
+        assert_eq!(reading.records.len(), 1);
+        assert!(left_out(Ok(reading)).contains("no usable host"));
+    }
 }

@@ -13,6 +13,9 @@ pub const MAX_VALUE: usize = 64 * 1024;
 /// Longest key that is read, in bytes, unless a format keeps more than names in its keys.
 pub const MAX_KEY: usize = 1024;
 
+/// Longest key of a format that keeps a URL in its keys, in bytes.
+pub(super) const MAX_URL_KEY: usize = 8 * 1024;
+
 /// A format under a root prefix: how one source spells its services. Cloning shares.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -152,7 +155,7 @@ impl Layout {
 /// A key as reports show it: as it is where it is short text, else escaped and cut.
 pub fn key_text(key: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(key) {
-        Ok(text) if key.len() <= MAX_KEY => text.into(),
+        Ok(text) if key.len() <= MAX_URL_KEY => text.into(),
         _ => {
             let head = &key[..key.len().min(200)];
             format!("{} ({} bytes)", head.escape_ascii(), key.len()).into()

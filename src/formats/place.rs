@@ -43,10 +43,28 @@ impl<'a> Place<'a> {
         path.rsplit_once('/').and_then(|(service, id)| Self::new(service, id)).into_iter().collect()
     }
 
+    /// The place of `service/instance`, where neither has a `/`.
+    pub(super) fn of_two_segments(path: &'a str) -> Places<'a> {
+        match segments(path)[..] {
+            [service, id] => Self::new(service, id).into_iter().collect(),
+            _ => Places::new(),
+        }
+    }
+
     /// The instance of a service that keys spell as `service`; none for one that no caller could name,
     /// or without an instance.
     pub(super) fn new(service: &str, instance: &'a str) -> Option<Self> {
         let service = ServiceName::from_key(service).ok().filter(|_| !instance.is_empty())?;
         Some(Self { service, instance })
     }
+}
+
+/// The segments of a path.
+pub(super) fn segments(path: &str) -> SmallVec<[&str; 8]> {
+    path.split('/').collect()
+}
+
+/// The prefix of a service in a format whose names are one segment.
+pub(super) fn one_segment(root: &str, service: &ServiceName) -> Option<String> {
+    (!service.as_str().contains('~')).then(|| format!("{root}{service}/"))
 }

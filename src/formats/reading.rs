@@ -58,6 +58,9 @@ pub enum RejectReason {
     /// The key is not UTF-8.
     #[error("the key is not UTF-8 text")]
     KeyNotText,
+    /// The key has no URL where the format keeps one.
+    #[error("the key does not end in an escaped URL")]
+    KeyNotUrl,
     /// More than [`MAX_VALUE`] bytes.
     #[error("the value has {0} bytes, at most {MAX_VALUE} are read")]
     ValueTooLarge(usize),

@@ -2,7 +2,34 @@
 
 use super::*;
 
+mod agreement;
+mod samples;
 mod written;
+
+/// Reads the key `path` below the format's own root for `service`, as it was meant.
+pub(super) fn read_at(
+    format: &str,
+    service: &str,
+    path: &str,
+    value: &str,
+) -> Result<Reading, RejectReason> {
+    let layout = Layout::new(format, "").unwrap();
+    let key = format!("{}{path}", layout.root());
+    let reading = layout.read_for(&service.parse().unwrap(), key.as_bytes(), value.as_bytes());
+    reading.unwrap_or_else(|| panic!("{key} is an instance of {service}"))
+}
+
+/// The services of the key `path`, the nearest first.
+pub(super) fn services_of(format: &str, path: &str) -> Vec<String> {
+    let layout = Layout::new(format, "").unwrap();
+    let key = format!("{}{path}", layout.root());
+    layout.services_of(key.as_bytes()).iter().map(ToString::to_string).collect()
+}
+
+/// What was left out, in words; empty for nothing.
+pub(super) fn left_out(reading: Result<Reading, RejectReason>) -> String {
+    reading.unwrap().left_out.map(|reason| reason.to_string()).unwrap_or_default()
+}
 
 /// Reads one record the way a lazy source does: the service is asked for by name.
 fn read(
@@ -210,19 +237,12 @@ fn what_cannot_be_used_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_shape_of_another_framework_is_refused_by_its_name() {
+fn a_shape_that_needs_its_format_declared_is_refused_by_name() {
     for (found, value) in [
-        ("kratos-v1", r#"{"appid":"a","hostname":"h","addrs":["grpc://10.4.1.1:9000"]}"#),
-        ("kitex", r#"{"network":"tcp","address":"10.5.0.3:8888","weight":10,"tags":null}"#),
-        (
-            "go-micro",
-            r#"{"name":"a","endpoints":[],"nodes":[{"id":"a-1","address":"10.6.0.3:9090"}]}"#,
-        ),
         (
             "mqant",
             r#"{"name":"a","endpoints":null,"nodes":[{"id":"a@1","address":"_INBOX.x","port":0}]}"#,
         ),
-        ("dubbo-app", r#"{"ID":"1","ServiceName":"a","Host":"10.9.1.2","Port":20000}"#),
         ("apisix", r#"{"nodes":{"127.0.0.1:8080":1},"type":"roundrobin"}"#),
         ("apisix", r#"{"nodes":[{"host":"127.0.0.1","port":80,"weight":1}]}"#),
         ("skydns", r#"{"host":"10.12.0.3","port":50051}"#),
@@ -231,10 +251,24 @@ fn a_shape_of_another_framework_is_refused_by_its_name() {
         let error = read("auto", "", "a", "a/1", value).unwrap_err();
         assert_eq!(error, RejectReason::Foreign(found), "{value}");
     }
+    let error = read("auto", "", "a", "a/url", "http://10.0.0.1").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "looks like traefik, which is read by a source with `format = \"traefik\"` only"
+    );
     let key = "/dubbo/org.UserProvider/providers/tri%3A%2F%2F10.9.0.3%3A20000%2Forg.UserProvider";
     let service = "~dubbo~org.UserProvider~providers";
     let error = read("auto", "", service, key, "").unwrap_err();
     assert_eq!(error, RejectReason::Foreign("dubbo-interface"));
+}
+
+#[test]
+fn a_source_rooted_above_the_registry_reads_it_by_longer_names() {
+    let value = r#"{"id":"1","name":"helloworld","endpoints":["grpc://10.0.0.1:9000"]}"#;
+    let read = |service, key| read("auto", "", service, key, value);
+    assert_eq!(read("~microservices~helloworld", "/microservices/helloworld/1").unwrap().len(), 1);
+    let error = read("~microservices~world", "/microservices/world/1").unwrap_err();
+    assert_eq!(error, RejectReason::OtherService("helloworld".to_owned()));
 }
 
 #[test]

@@ -10,18 +10,32 @@ pub(super) const MAX_WEIGHT: u32 = 1_000_000;
 /// Weight in a JSON number or string: rounded, at least 1 unless it is 0, at most [`MAX_WEIGHT`].
 /// Absent, negative, NaN, infinite or no number at all: [`Record::DEFAULT_WEIGHT`].
 pub(super) fn weight(value: Option<&Value>) -> u32 {
-    let number = match value {
-        Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        _ => None,
+    number_or(Record::DEFAULT_WEIGHT, value)
+}
+
+/// As [`weight`], where whatever is no number means `default`.
+pub(super) fn number_or(default: u32, value: Option<&Value>) -> u32 {
+    number(value).unwrap_or(default)
+}
+
+/// As [`number_or`], where 0 means `default`, too.
+pub(super) fn positive_or(default: u32, value: Option<&Value>) -> u32 {
+    number(value).filter(|weight| *weight > 0).unwrap_or(default)
+}
+
+fn number(value: Option<&Value>) -> Option<u32> {
+    let number: f64 = match value? {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
     };
     match number {
-        Some(0.0) => 0,
+        0.0 => Some(0),
         // The cast saturates and cannot be NaN here.
-        Some(number) if number > 0.0 && number.is_finite() => {
-            (number.round() as u32).clamp(1, MAX_WEIGHT)
+        number if number > 0.0 && number.is_finite() => {
+            Some((number.round() as u32).clamp(1, MAX_WEIGHT))
         }
-        _ => Record::DEFAULT_WEIGHT,
+        _ => None,
     }
 }
 
@@ -54,5 +68,8 @@ mod tests {
             assert_eq!(weight(Some(&written)), read, "{written}");
         }
         assert_eq!(weight(None), 100);
+        assert_eq!(positive_or(10, Some(&json!(0))), 10);
+        assert_eq!(positive_or(10, Some(&json!("x"))), 10);
+        assert_eq!(positive_or(10, Some(&json!("7"))), 7);
     }
 }

@@ -42,8 +42,11 @@ impl ServiceName {
     /// The name of a service that a registry key spells as `key`: each `/` becomes a `~`.
     ///
     /// # Errors
-    /// [`ServiceNameError`] when a caller could never name it.
+    /// [`ServiceNameError`] when a caller could never name it: a `~` in a key is no slash.
     pub fn from_key(key: &str) -> Result<Self, ServiceNameError> {
+        if key.contains('~') {
+            return Err(ServiceNameError::Byte('~'));
+        }
         key.replace('/', "~").parse()
     }
 
@@ -109,6 +112,7 @@ mod tests {
         assert_eq!(name.as_str(), "a~Orders.v1");
         assert_eq!(name.key(), "a/Orders.v1");
         assert_eq!(ServiceName::from_key("a/Orders.v1").unwrap(), name);
+        assert!(ServiceName::from_key("a~Orders.v1").is_err(), "that would be another key");
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod commands;
 mod connections;
 mod deadlines;
 mod errors;
+mod formats;
 mod frames;
 mod goaway;
 mod headers;

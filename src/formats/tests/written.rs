@@ -6,6 +6,19 @@ use super::super::*;
 
 const LEASE: i64 = 7_587_866_389_138_268_449;
 
+const WRITABLE: &[&str] = &[
+    "etcd-naming",
+    "grpc-wrapper",
+    "koala",
+    "go-zero",
+    "kratos",
+    "kitex",
+    "hertz",
+    "go-micro",
+    "goframe",
+    "dubbo-app",
+];
+
 fn record(address: &str) -> Record {
     Record { id: "host-1".to_owned(), ..Record::new(address.parse().unwrap(), "") }
 }
@@ -41,6 +54,55 @@ fn a_plain_record_is_written_as_the_framework_writes_it() {
             "/microservices/helloworld/host-1",
             r#"{"id":"host-1","name":"helloworld","version":"","metadata":null,"endpoints":["grpc://10.0.0.1:9000"]}"#,
         ),
+        (
+            "grpc-wrapper",
+            "",
+            "orders",
+            "orders/host-1",
+            r#"{"Op":0,"Addr":"10.0.0.1:9000","Metadata":null}"#,
+        ),
+        (
+            "kitex",
+            "",
+            "Hello",
+            "kitex/registry-etcd/Hello/10.0.0.1:9000",
+            r#"{"network":"tcp","address":"10.0.0.1:9000","weight":10,"tags":null}"#,
+        ),
+        (
+            "hertz",
+            "",
+            "Hello",
+            "hertz/registry-etcd/Hello/10.0.0.1:9000",
+            r#"{"network":"tcp","address":"10.0.0.1:9000","weight":10,"tags":null}"#,
+        ),
+        (
+            "go-micro",
+            "",
+            "com~acme~user",
+            "/micro/registry/com-acme-user/host-1",
+            r#"{"name":"com/acme/user","version":"latest","metadata":null,"endpoints":null,"nodes":[{"id":"host-1","address":"10.0.0.1:9000","metadata":{"broker":"http","protocol":"grpc","registry":"etcd","server":"grpc","transport":"grpc"}}]}"#,
+        ),
+        (
+            "goframe",
+            "",
+            "user",
+            "/service/default/default/user/latest/10.0.0.1:9000",
+            r#"{"protocol":"grpc"}"#,
+        ),
+        (
+            "dubbo-app",
+            "",
+            "user-app",
+            "/services/user-app/10.0.0.1:9000",
+            concat!(
+                r#"{"ID":"10.0.0.1:9000","ServiceName":"user-app","Host":"10.0.0.1","Port":9000,"#,
+                r#""Weight":100,"Enable":true,"Healthy":true,"Metadata":{"#,
+                r#""dubbo.endpoints":"[{\"port\":9000,\"protocol\":\"tri\"}]","#,
+                r#""dubbo.metadata.storage-type":"local"},"ServiceMetadata":null,"#,
+                r#""Address":"10.0.0.1:9000","GroupName":"","Tag":""}"#,
+                "\n",
+            ),
+        ),
     ] {
         let written = write(format, root, service, &record("10.0.0.1:9000")).unwrap();
         assert_eq!((&*written.key, &*written.value), (key, value), "{format}");
@@ -63,6 +125,22 @@ fn everything_a_record_says_goes_where_the_framework_keeps_it() {
         write("kratos", "r", "a", &record).unwrap().value,
         r#"{"id":"host-1","name":"a","version":"v1\u00262","metadata":{"gpu":"\u003cyes\u003e","weight":"20","zone":"az1"},"endpoints":["grpcs://[fd00::7]:9000"]}"#
     );
+    record.tls = false;
+    assert_eq!(
+        write("kitex", "r", "a", &record).unwrap().value,
+        r#"{"network":"tcp","address":"[fd00::7]:9000","weight":20,"tags":{"gpu":"\u003cyes\u003e","version":"v1\u00262","zone":"az1"}}"#
+    );
+    let value = write("go-micro", "r", "a", &record).unwrap().value;
+    assert!(value.starts_with(r#"{"name":"a","version":"v1\u00262","metadata":null"#), "{value}");
+    assert!(value.contains(r#""gpu":"\u003cyes\u003e","protocol":"grpc""#), "{value}");
+    assert!(value.contains(r#""weight":"20","zone":"az1"}}]}"#), "{value}");
+    let record = Record { address: "db.local:9000".parse().unwrap(), ..record };
+    let written = write("goframe", "r", "a", &record).unwrap();
+    assert_eq!(written.key, "r/a/v1&2/db.local:9000");
+    assert_eq!(
+        written.value,
+        r#"{"gpu":"\u003cyes\u003e","protocol":"grpc","weight":"20","zone":"az1"}"#
+    );
 }
 
 #[test]
@@ -72,7 +150,10 @@ fn what_a_format_cannot_say_is_refused_by_name() {
     let tls = Record { tls: true, ..plain.clone() };
     let mut forbidden = plain.clone();
     forbidden.metadata.insert("state".to_owned(), "forbidden".to_owned());
-    let slash = Record { id: "a/b".to_owned(), ..plain };
+    let slash = Record { id: "a/b".to_owned(), ..plain.clone() };
+    let mut http = plain.clone();
+    http.metadata.insert("protocol".to_owned(), "http".to_owned());
+    let versioned = Record { version: "a/b".to_owned(), ..plain };
     for (format, record, what) in [
         ("auto", &record("10.0.0.1:9000"), "format auto is only read"),
         ("go-zero", &drained, "weight 0"),
@@ -84,25 +165,75 @@ fn what_a_format_cannot_say_is_refused_by_name() {
         ("etcd-naming", &tls, "TLS"),
         ("etcd-naming", &slash, "id \"a/b\""),
         ("kratos", &slash, "id \"a/b\""),
+        ("kitex", &drained, "weight 0"),
+        ("kitex", &tls, "TLS"),
+        ("goframe", &record("[::1]:80"), "an IPv6 address"),
+        ("goframe", &tls, "TLS"),
+        ("goframe", &versioned, "version \"a/b\""),
+        ("goframe", &http, "protocol other than grpc"),
+        ("go-micro", &http, "protocol other than grpc"),
+        ("go-micro", &tls, "TLS"),
+        ("dubbo-app", &drained, "weight 0"),
+        ("dubbo-app", &record("[::1]:80"), "an IPv6 address"),
+        ("dubbo-app", &tls, "TLS"),
+        ("mqant", &record("10.0.0.1:9000"), "format mqant is only read"),
     ] {
         let error = write(format, "", "a", record).unwrap_err();
         assert!(error.contains(what), "{format}: {error}");
     }
 }
 
-/// What of `record` can be found in what is written of it.
-fn kept(format: &'static str, record: Record) -> Record {
-    let id = match format {
-        "go-zero" => LEASE.to_string(),
-        _ => record.id.clone(),
-    };
-    let record = Record { id, format, ..record };
-    let bare = Record::new(record.address.clone(), format);
-    match format {
-        "go-zero" => Record { id: record.id, ..bare },
-        "koala" => Record { id: record.id, weight: record.weight, ..bare },
-        _ => record,
+#[test]
+fn names_that_a_framework_would_misread_are_refused() {
+    let record = record("10.0.0.1:9000");
+    for format in ["kitex", "hertz", "goframe", "dubbo-app"] {
+        let error = write(format, "", "a~b", &record).unwrap_err();
+        assert_eq!(error, format!("format {format} cannot hold a service named a~b"));
     }
+    let error = write("kitex", "50%", "a", &record).unwrap_err();
+    assert!(error.contains("a prefix with `%`"), "{error}");
+}
+
+#[test]
+fn what_can_be_written_is_what_the_documentation_says() {
+    let record = record("10.0.0.1:9000");
+    let writable = FORMATS.iter().filter(|format| write(format, "", "a", &record).is_ok());
+    assert_eq!(writable.copied().collect::<Vec<_>>(), WRITABLE);
+}
+
+/// What of `record` can be found in what is written of it.
+fn kept(format: &'static str, mut record: Record) -> Record {
+    record.format = format;
+    let bare = Record::new(record.address.clone(), format);
+    let (id, weight) = (record.id.clone(), record.weight);
+    let latest = |version: String| if version.is_empty() { "latest".to_owned() } else { version };
+    match format {
+        "go-zero" => return Record { id: LEASE.to_string(), ..bare },
+        "koala" => return Record { id, weight, ..bare },
+        "goframe" => {
+            record.version = latest(record.version);
+            record.metadata.insert("protocol".to_owned(), "grpc".to_owned());
+        }
+        "go-micro" => {
+            record.version = latest(record.version);
+            let server = [("protocol", "grpc"), ("server", "grpc"), ("transport", "grpc")];
+            for (key, value) in server.into_iter().chain([("broker", "http"), ("registry", "etcd")])
+            {
+                record.metadata.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        "dubbo-app" => {
+            let (key, value) = ("dubbo.metadata.storage-type", "local");
+            record.metadata.insert(key.to_owned(), value.to_owned());
+        }
+        "kitex" | "hertz" if weight == Record::DEFAULT_WEIGHT => record.weight = 10,
+        _ => {}
+    }
+    // Named by their address.
+    if ["kitex", "hertz", "goframe", "dubbo-app"].contains(&format) {
+        record.id = bare.id;
+    }
+    record
 }
 
 prop_compose! {
@@ -114,11 +245,11 @@ prop_compose! {
             "[a-z][a-z0-9_-]{0,9}(\\.[a-z]{1,5})?:[1-9][0-9]{0,3}".prop_map(String::from),
         ],
         id in "[a-zA-Z0-9@:._-]{1,20}",
-        weight in 0..=1_000_000u32,
+        weight in prop_oneof![Just(100), 0..=1_000_000u32],
         version in "\\PC{0,8}",
         zone in "[a-z0-9-]{0,8}",
-        metadata in prop::collection::btree_map("[a-z.]{1,6}", "\\PC{0,10}", 0..4),
-        tls: bool,
+        metadata in prop::collection::btree_map("[a-z.]{1,6}", "\\PC{1,10}", 0..4),
+        tls in prop::bool::weighted(0.1),
     ) -> Option<Record> {
         let address = address.parse().ok()?;
         let record = Record { id, weight, version, zone, metadata, tls, ..Record::new(address, "") };
@@ -131,7 +262,7 @@ proptest! {
     fn what_is_written_is_read_back(
         record in any_record(),
         service in "[a-zA-Z][a-zA-Z0-9._-]{0,20}",
-        format in prop::sample::select(&["etcd-naming", "koala", "go-zero", "kratos"]),
+        format in prop::sample::select(WRITABLE),
     ) {
         let Some(record) = record else { return Ok(()) };
         let service: ServiceName = service.parse().unwrap();
