@@ -97,9 +97,10 @@ table! {
         kind: Kind,
         /// Client URLs of the etcd members, at least one.
         endpoints: Vec<EtcdUrl>,
-        /// Start of the registry's keys, such as "/microservices".
+        /// Start of the registry's keys, such as "/microservices". Empty: where the framework of
+        /// `format` itself puts them, or all keys.
         prefix: PlainText,
-        /// How frameworks wrote the records. "auto" tells it from each record.
+        /// How frameworks wrote the records. "auto" tells it from each record, where it can be told.
         format: Format,
         /// "lazy": a service is listed and watched from its first call on, and dropped when idle.
         /// "eager": the whole prefix, from start on.
