@@ -19,6 +19,7 @@ use std::{
 use clap::error::ErrorKind;
 use pillion::{
     cli, config,
+    lint::RULES,
     model::{GrpcStatus, Reason},
 };
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
@@ -273,6 +274,15 @@ fn every_reason_has_its_row_in_operations() {
         let (name, grpc) = (reason.as_str(), GrpcStatus::new(reason.grpc_status()).name());
         let row = format!("| `{name}` | {grpc} | {} |", reason.http_status());
         assert!(operations.contains(&row), "docs/operations.md has no row {row}");
+    }
+}
+
+#[test]
+fn every_rule_of_lint_has_its_row_in_commands() {
+    let commands = fs::read_to_string(root().join("docs/commands.md")).unwrap();
+    for rule in RULES {
+        let row = format!("| `{}` | {} | {} |", rule.name, rule.severity().as_str(), rule.about);
+        assert!(commands.contains(&row), "docs/commands.md has no row {row}");
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod connection;
 mod copy;
+mod lint;
 mod ls;
 mod put;
 mod rm;
@@ -56,6 +57,7 @@ enum Command {
     Watch(watch::Watch),
     Put(put::Put),
     Rm(rm::Rm),
+    Lint(lint::Lint),
     Copy(copy::Copy),
 }
 
@@ -69,6 +71,7 @@ impl Registry {
                 Command::Watch(watch) => watch.run(connection.place()?).await,
                 Command::Put(put) => put.run(connection.place()?).await,
                 Command::Rm(rm) => rm.run(connection.place()?).await,
+                Command::Lint(lint) => lint.run(connection.place()?).await,
                 Command::Copy(copy) => copy.run(&connection).await,
             }
         })
@@ -81,7 +84,7 @@ const LIMITS: ListLimits = ListLimits { keys: 1_000_000, pause: Duration::from_m
 /// Reads every key of `scope`, with the member that was asked and the revision it was at.
 async fn read(place: &Place, scope: Scope) -> Result<(Book, Member, Position), Failure> {
     let (member, _) = place.connect().await?;
-    let mut progress = Progress::start();
+    let mut progress = Progress::start("keys read");
     let mut keys = Vec::new();
     let list = member.list(scope.prefix().as_bytes(), LIMITS, |page| match page {
         Some(page) => {
@@ -100,21 +103,22 @@ async fn read(place: &Place, scope: Scope) -> Result<(Book, Member, Position), F
     Ok((book, member, list.position))
 }
 
-/// Says on a terminal how far a slow list has come.
+/// Says on a terminal how far something slow has come.
 struct Progress {
+    what: &'static str,
     began: Instant,
     shown: bool,
 }
 
 impl Progress {
-    fn start() -> Self {
-        Self { began: Instant::now(), shown: false }
+    fn start(what: &'static str) -> Self {
+        Self { what, began: Instant::now(), shown: false }
     }
 
-    fn tell(&mut self, keys: usize) {
+    fn tell(&mut self, count: usize) {
         if self.began.elapsed().as_secs() >= 1 && std::io::stderr().is_terminal() {
             self.shown = true;
-            eprint!("\r{keys} keys read");
+            eprint!("\r{count} {}", self.what);
         }
     }
 

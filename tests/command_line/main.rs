@@ -4,9 +4,11 @@
 
 mod canned_admin;
 mod copy;
+mod endpoints;
 #[path = "../support/etcd.rs"]
 #[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
 mod etcd;
+mod lint;
 mod records;
 mod registry;
 mod running;
