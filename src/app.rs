@@ -98,7 +98,9 @@ async fn control(
         admin: admin_socket.address(),
     };
 
-    let (directory, sources) = discovery::start(settings.sources.clone());
+    let options =
+        discovery::Options { state_dir: settings.state_dir.clone(), ..Default::default() };
+    let (directory, sources) = discovery::start_with(settings.sources.clone(), options);
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
     spawn_local(suspects::dial_all(sources.suspects(), Arc::clone(&live), metrics.clone()));
     let access_log = AccessLog::new(Arc::clone(&live));
@@ -213,7 +215,7 @@ async fn tell_supervisor_when_ready(directory: discovery::Directory) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    while !directory.sources().iter().all(|source| source.synced) {
+    while !directory.sources().iter().all(|source| source.is_loaded()) {
         tokio::time::sleep(LOOK).await;
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

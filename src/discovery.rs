@@ -21,12 +21,13 @@ mod etcd;
 mod file;
 mod run;
 mod shared;
+mod state;
 mod status;
 mod table;
 mod task;
 mod timing;
 
 pub use directory::{Directory, ResolveError, SourceStatus};
-pub use run::{Discovery, start, start_with};
+pub use run::{Discovery, Options, start, start_with};
 pub use shared::Suspect;
 pub use timing::Timing;

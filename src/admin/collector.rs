@@ -35,6 +35,7 @@ struct Families {
     events: IntCounterVec,
     resyncs: IntCounterVec,
     brakes: IntCounterVec,
+    unsaved: IntCounterVec,
     rejected: IntGaugeVec,
 }
 
@@ -109,6 +110,10 @@ impl Families {
                 ),
                 source,
             )?,
+            unsaved: IntCounterVec::new(
+                opts("source_save_errors_total", "Times that sets could not be saved."),
+                source,
+            )?,
             rejected: IntGaugeVec::new(
                 opts("source_rejected_records", "Records that cannot be used now."),
                 source,
@@ -116,10 +121,10 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 9] {
-        let Self { endpoints, picks, synced, revision, age, events, resyncs, brakes, rejected } =
-            self;
-        [endpoints, picks, synced, revision, age, events, resyncs, brakes, rejected]
+    fn all(&self) -> [&dyn Collector; 10] {
+        let Self { endpoints, picks, synced, revision, age, .. } = self;
+        let Self { events, resyncs, brakes, unsaved, rejected, .. } = self;
+        [endpoints, picks, synced, revision, age, events, resyncs, brakes, unsaved, rejected]
     }
 
     fn add_service(&self, service: &Service) {
@@ -149,6 +154,7 @@ impl Families {
         self.events.with_label_values(name).inc_by(source.events);
         self.resyncs.with_label_values(name).inc_by(source.resyncs);
         self.brakes.with_label_values(name).inc_by(source.brakes);
+        self.unsaved.with_label_values(name).inc_by(source.unsaved);
         self.rejected
             .with_label_values(name)
             .set(i64::try_from(source.rejected).unwrap_or(i64::MAX));

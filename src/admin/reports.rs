@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::{
-    discovery::Directory,
-    model::{Endpoint, Rejected, Service, State},
+    discovery::{Directory, SourceStatus},
+    model::{Endpoint, Rejected, Service, Snapshot, State},
 };
 
 /// `GET /services`.
 pub(super) fn services(directory: &Directory) -> Value {
+    let known = directory.sources();
     let service = |service: &std::sync::Arc<Service>| {
         let snapshot = service.snapshot();
         let ready = snapshot.endpoints.iter().filter(|e| e.state() == State::Ready).count();
@@ -20,13 +21,24 @@ pub(super) fn services(directory: &Directory) -> Value {
             "endpoints": snapshot.endpoints.len(),
             "ready": ready,
             "sources": sources,
+            "age_seconds": age(&known, &service.snapshot()),
         })
     };
     json!({"services": directory.services().iter().map(service).collect::<Vec<_>>()})
 }
 
+/// How long ago it was last proved that all of a service is current, in seconds: by the source that is
+/// behind the furthest. None where no source tells, or there is nothing to tell of.
+fn age(sources: &[SourceStatus], snapshot: &Snapshot) -> Option<f64> {
+    let is_of_it = |source: &&SourceStatus| {
+        snapshot.endpoints.iter().any(|endpoint| endpoint.source == source.name)
+    };
+    let ages = sources.iter().filter(is_of_it).filter_map(|source| source.age);
+    ages.max().map(|age| age.as_millis() as f64 / 1e3)
+}
+
 /// `GET /services/NAME`.
-pub(super) fn service(service: &Service) -> Value {
+pub(super) fn service(directory: &Directory, service: &Service) -> Value {
     let snapshot = service.snapshot();
     let endpoint = |endpoint: &std::sync::Arc<Endpoint>| {
         let Endpoint { record, source, key, load } = &**endpoint;
@@ -49,6 +61,7 @@ pub(super) fn service(service: &Service) -> Value {
     json!({
         "name": service.name().as_str(),
         "revision": snapshot.revision,
+        "age_seconds": age(&directory.sources(), &snapshot),
         "endpoints": snapshot.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
         "rejected": snapshot.rejected.iter().map(rejected).collect::<Vec<_>>(),
     })
@@ -56,8 +69,8 @@ pub(super) fn service(service: &Service) -> Value {
 
 /// Why the sources keep the process from being ready.
 pub(super) fn unsynced(directory: &Directory) -> Vec<String> {
-    let unsynced = directory.sources().into_iter().filter(|source| !source.synced);
-    let reason = |source: crate::discovery::SourceStatus| match source.problem {
+    let unsynced = directory.sources().into_iter().filter(|source| !source.is_loaded());
+    let reason = |source: SourceStatus| match source.problem {
         Some(problem) => format!("source {}: {problem}", source.name),
         None => format!("source {}: not read yet", source.name),
     };

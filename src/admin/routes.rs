@@ -75,7 +75,7 @@ fn log(admin: &Admin, level: Option<&str>) -> Response<Full<Bytes>> {
 
 async fn service(admin: &Admin, name: &str) -> Response<Full<Bytes>> {
     match why::find(admin, name).await {
-        Ok(service) => json_of(StatusCode::OK, &reports::service(&service)),
+        Ok(service) => json_of(StatusCode::OK, &reports::service(&admin.directory, &service)),
         Err((status, message)) => error(status, &message),
     }
 }

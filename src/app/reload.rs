@@ -54,7 +54,7 @@ fn tell_supervisor() {
 impl Reload {
     fn now(&mut self) {
         // Before it is ready for the first time, a reload must not say that it is.
-        let was_ready = self.directory.sources().iter().all(|source| source.synced);
+        let was_ready = self.directory.sources().iter().all(|source| source.is_loaded());
         if was_ready {
             tell_supervisor();
         }
@@ -73,6 +73,7 @@ impl Reload {
         let before = Arc::clone(self.live.load().settings());
         for (key, differs) in [
             ("workers", before.workers != settings.workers),
+            ("state_dir", before.state_dir != settings.state_dir),
             ("listener", before.listeners != settings.listeners),
             ("admin", before.admin != settings.admin),
         ] {

@@ -39,6 +39,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         workers: raw.workers.get().map_or(default.workers, |count| count.0 as usize),
         drain_timeout: raw.drain_timeout.get().copied().unwrap_or(default.drain_timeout),
         access_log: raw.access_log.get().copied().unwrap_or(default.access_log),
+        state_dir: path(&raw.state_dir, folder),
         node: raw.node.get().map_or(default.node, node),
         listeners,
         admin,

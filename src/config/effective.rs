@@ -39,6 +39,7 @@ impl From<&Settings> for RawFile {
             workers: Count(u32::try_from(settings.workers).unwrap_or(u32::MAX)).into(),
             drain_timeout: settings.drain_timeout.into(),
             access_log: settings.access_log.into(),
+            state_dir: settings.state_dir.clone().unwrap_or_default().into(),
             node: RawNode::from(&settings.node).into(),
             listener: each(&settings.listeners, listener).into(),
             admin: RawAdmin { address: settings.admin.clone().into() }.into(),
@@ -132,6 +133,7 @@ mod tests {
             workers = 2
             drain_timeout = "1m 30s"
             access_log = "json"
+            state_dir = "/var/lib/pillion"
             node = { service = "shop", id = "shop-1", cluster = "c", zone = "z", env = "prod" }
             listener = [{ address = "127.0.0.1:0" }, { address = "unix:/run/pillion.sock" }]
             admin.address = "[::1]:0"

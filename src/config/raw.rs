@@ -36,6 +36,9 @@ table! {
         drain_timeout: Duration,
         /// One line for each call on stdout: none, a JSON object, or key=value pairs.
         access_log: AccessLog,
+        /// Folder that keeps what is known of etcd, so that it is served after a start without etcd;
+        /// empty for none. Read at start only.
+        state_dir: PathBuf,
         /// Whom this proxy speaks for.
         node: RawNode,
         /// Where applications connect.

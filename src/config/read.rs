@@ -92,8 +92,8 @@ mod tests {
             mistakes(text),
             [
                 "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
-                 workers, drain_timeout, access_log, node, listener, admin, source, defaults, \
-                 service, route",
+                 workers, drain_timeout, access_log, state_dir, node, listener, admin, source, \
+                 defaults, service, route",
                 "4:20: node.zone: found the number 7; allowed: printable ASCII characters, \
                  without spaces around them",
                 "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \
@@ -124,9 +124,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_later_version_is_unknown() {
-        for key in
-            ["state_dir = \"\"", "[[register]]\nservice = \"a\"", "[policy]", "max_memory = \"1\""]
-        {
+        for key in ["[[register]]\nservice = \"a\"", "[policy]", "max_memory = \"1\""] {
             assert!(mistakes(key)[0].contains("unknown key"), "{key}");
         }
     }

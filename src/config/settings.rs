@@ -29,6 +29,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// One line a call on stdout, or none.
     pub access_log: AccessLog,
+    /// Folder that keeps the last sets of etcd sources, if any. Read at start only.
+    pub state_dir: Option<PathBuf>,
     /// Whom this proxy speaks for.
     pub node: Node,
     /// Where applications connect. Read at start only.
@@ -59,6 +61,7 @@ impl Default for Settings {
             workers: 0,
             drain_timeout: Duration::from_secs(30),
             access_log: AccessLog::default(),
+            state_dir: None,
             node: Node::default(),
             listeners: vec![Listener { address: loopback(4140) }],
             admin: loopback(4191),

@@ -19,6 +19,7 @@ use crate::model::{Address, Endpoint, Load, ServiceName, Snapshot};
 use super::{
     brake::{Brake, Held, Outcome},
     directory::Directory,
+    state::Sets,
     status::Status,
     table::{Change, Listing, Table, Touched},
     timing::MAX_REJECTED_SHOWN,
@@ -213,6 +214,50 @@ impl Board {
         self.note(service, doubted);
     }
 
+    /// Takes sets that an earlier process has saved, of services that the source has said nothing of
+    /// yet. Says which.
+    pub(super) fn restore(
+        &mut self,
+        slot: Slot,
+        saved: Vec<(ServiceName, Listing)>,
+    ) -> Vec<ServiceName> {
+        let complete = self.seats.iter().any(|seat| seat.slot == slot && seat.complete);
+        let mut restored = Vec::new();
+        for (service, listing) in saved {
+            let listed = |merged: &Merged| merged.listed.contains(&slot);
+            if !complete && !self.services.get(&service).is_some_and(listed) {
+                self.update(slot, &service, |table| table.replace(listing));
+                self.publish(&service, Instant::now());
+                restored.push(service);
+            }
+        }
+        restored
+    }
+
+    /// How a source is doing, if it is one.
+    pub(super) fn status(&self, slot: Slot) -> Option<Arc<Status>> {
+        let seat = self.seats.iter().find(|seat| seat.slot == slot);
+        seat.map(|seat| Arc::clone(&seat.status))
+    }
+
+    /// All that a source holds.
+    pub(super) fn sets(&self, slot: Slot) -> Sets {
+        let mine = |(service, merged): (&ServiceName, &Merged)| {
+            let table = merged.get(slot)?;
+            Some((service.clone(), table.revision, table.kept().collect()))
+        };
+        self.services.iter().filter_map(mine).collect()
+    }
+
+    /// Whether anything that a source said of a service is in use; with none, of any service.
+    pub(super) fn holds(&self, slot: Slot, service: Option<&ServiceName>) -> bool {
+        let is_held = |merged: &Merged| merged.get(slot).is_some_and(Table::is_known);
+        match service {
+            Some(service) => self.services.get(service).is_some_and(is_held),
+            None => self.services.values().any(is_held),
+        }
+    }
+
     /// Publishes what may be published now, lets suspects go that have been held long enough, and says
     /// when there will be more of either.
     pub(super) fn flush(&mut self, now: Instant) -> Option<Instant> {
@@ -260,6 +305,9 @@ impl Board {
         let mut changed = touched.rejected;
         let (was_braked, known) = (merged.held.is_braked(), merged.endpoints.len());
         changed |= merged.refresh(touched.addresses, &self.seats, Some(seat));
+        if changed {
+            seat.status.touch();
+        }
         if !was_braked && merged.held.is_braked() {
             let (source, suspects) = (seat.status.name(), merged.held.count());
             tracing::error!(%source, %service, suspects, known,

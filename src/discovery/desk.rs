@@ -23,6 +23,7 @@ use super::{
     directory::{Answer, Ask, Directory, Question, ResolveError},
     doubts::Doubts,
     shared::Shared,
+    state::Saved,
     timing::{MAX_ABSENT, MAX_REMEMBERED, MAX_SERVICES, MAX_UNANSWERED},
 };
 
@@ -52,6 +53,10 @@ pub(super) enum Report {
     Listed(Slot, ServiceName),
     /// The source will not say anything of this service.
     Refused(Slot, ServiceName, String),
+    /// What an earlier process has saved of the source.
+    Saved(Slot, Saved),
+    /// The source should have been read by now.
+    Late(Slot),
 }
 
 /// A source as the desk knows it.
@@ -61,6 +66,10 @@ pub(super) struct Peer {
     pub(super) name: Arc<str>,
     pub(super) lazy: bool,
     pub(super) reach: Reach,
+    /// What an earlier process has saved of it, until it is used or not needed any more.
+    pub(super) saved: Option<Saved>,
+    /// Whether that has been used.
+    pub(super) restored: bool,
     pub(super) commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
@@ -184,7 +193,12 @@ impl Desk {
                 peer.commands = Some(commands);
             }
             Report::Up(slot) => self.reach(slot, Reach::Up, now),
-            Report::Down(slot, reason) => self.reach(slot, Reach::Down(reason), now),
+            Report::Down(slot, reason) => {
+                self.restore(slot, now);
+                self.reach(slot, Reach::Down(reason), now);
+            }
+            Report::Saved(slot, saved) => self.take_saved(slot, saved, now),
+            Report::Late(slot) => self.restore(slot, now),
             Report::Listed(slot, name) => {
                 let Some(interest) = self.interests.get_mut(&name) else { return };
                 interest.refused.retain(|(by, _)| *by != slot);
@@ -207,6 +221,7 @@ impl Desk {
             if let Some(old) = self.peers.iter_mut().find(|old| old.slot == peer.slot) {
                 peer.reach = old.reach.clone();
                 peer.commands = old.commands.take();
+                (peer.saved, peer.restored) = (old.saved.take(), old.restored);
             }
         }
         self.peers = peers;
@@ -225,6 +240,44 @@ impl Desk {
             peer.reach = reach;
             self.answer_all(now);
         }
+    }
+
+    /// The services that were in use are wanted again. What is known of them waits: an etcd that
+    /// answers knows better.
+    fn take_saved(&mut self, slot: Slot, saved: Saved, now: Instant) {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.slot == slot) else { return };
+        let names = saved.services.iter().map(|(name, _)| name.clone());
+        let names: Vec<_> = names.filter(|_| peer.lazy).take(MAX_SERVICES).collect();
+        let down = matches!(peer.reach, Reach::Down(_));
+        peer.saved = Some(saved);
+        for name in names {
+            if !self.interests.contains_key(&name) {
+                self.want(&name, now);
+            }
+        }
+        if down {
+            self.restore(slot, now);
+        }
+    }
+
+    /// Brings back what was saved of a source that cannot be asked, of services that it has not told.
+    fn restore(&mut self, slot: Slot, now: Instant) {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.slot == slot) else { return };
+        let Some(Saved { age, services }) = peer.saved.take() else { return };
+        let (restored, status) =
+            self.shared.update(|board| (board.restore(slot, services), board.status(slot)));
+        let Some(status) = status else { return };
+        if status.read().synced && restored.is_empty() {
+            return;
+        }
+        peer.restored = true;
+        status.restored(age);
+        tracing::warn!(source = %peer.name, services = restored.len(), ?age,
+            "not read yet: what was known before the start is served");
+        for name in &restored {
+            self.directory.mark_asked(name);
+        }
+        self.answer_all(now);
     }
 
     fn want(&mut self, name: &ServiceName, now: Instant) {
@@ -290,8 +343,9 @@ impl Desk {
     /// What the sources say of `name`; none while one of them may still say something.
     fn conclude(&self, name: &ServiceName) -> Option<Answer> {
         let interest = self.interests.get(name)?;
+        let found = self.directory.find(name);
         let mut silent = None;
-        for peer in &self.peers {
+        for peer in self.peers.iter().filter(|peer| !(peer.restored && found.is_some())) {
             let refused = interest.refused.iter().find(|(slot, _)| *slot == peer.slot);
             let reason = match (&peer.reach, refused) {
                 (Reach::Down(reason), _) | (Reach::Up, Some((_, reason))) => reason,
@@ -301,7 +355,7 @@ impl Desk {
             };
             silent.get_or_insert_with(|| format!("source {}: {reason}", peer.name));
         }
-        Some(match (self.directory.find(name), silent) {
+        Some(match (found, silent) {
             (Some(service), _) => Ok(service),
             (None, None) => Err(ResolveError::Absent(name.clone())),
             (None, Some(reason)) => {

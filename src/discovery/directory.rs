@@ -82,12 +82,17 @@ pub struct SourceStatus {
     pub name: Arc<str>,
     /// Whether it has been read once since start.
     pub synced: bool,
+    /// Whether sets saved by an earlier process stand in for it, or did before it was read.
+    pub restored: bool,
     /// Why it is not synced, or what failed last.
     pub problem: Option<String>,
     /// Newest registry revision applied; 0 where the source has none.
     pub revision: i64,
-    /// Time since the source last proved that it is alive; none before the first proof.
+    /// Time since the source last proved that what is known of it is current, be it to the process
+    /// that saved it; none where nothing is known.
     pub age: Option<Duration>,
+    /// Times that sets could not be saved.
+    pub unsaved: u64,
     /// Changes applied.
     pub events: u64,
     /// Lists read again after the first.
@@ -96,6 +101,13 @@ pub struct SourceStatus {
     pub brakes: u64,
     /// Records that cannot be used now.
     pub rejected: u64,
+}
+
+impl SourceStatus {
+    /// Whether calls can be served: nothing is missing but what may have changed.
+    pub const fn is_loaded(&self) -> bool {
+        self.synced || self.restored
+    }
 }
 
 impl Directory {

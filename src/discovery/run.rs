@@ -1,6 +1,6 @@
 //! Starts the sources, and exchanges them when the configuration changes.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::{
     sync::mpsc,
@@ -17,6 +17,7 @@ use super::{
     directory::Directory,
     etcd,
     shared::{Shared, Suspect},
+    state::Store,
     status::Status,
     task::Task,
 };
@@ -26,6 +27,7 @@ use super::{
 pub struct Discovery {
     directory: Directory,
     timing: Timing,
+    state_dir: Option<PathBuf>,
     shared: Arc<Shared>,
     reports: mpsc::UnboundedSender<Report>,
     running: Vec<Running>,
@@ -51,14 +53,30 @@ struct Running {
 /// # Panics
 /// Outside a tokio runtime.
 pub fn start(sources: Vec<Source>) -> (Directory, Discovery) {
-    start_with(sources, Timing::default())
+    start_with(sources, Options::default())
 }
 
-/// As [`start`], with other durations; for tests.
+/// What discovery starts with, beside its sources.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Folder that keeps the last sets, for a start without etcd; none keeps nothing.
+    pub state_dir: Option<PathBuf>,
+    /// Durations, for tests.
+    pub timing: Timing,
+}
+
+impl From<Timing> for Options {
+    fn from(timing: Timing) -> Self {
+        Self { timing, ..Self::default() }
+    }
+}
+
+/// As [`start`], with options.
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn start_with(sources: Vec<Source>, timing: Timing) -> (Directory, Discovery) {
+pub fn start_with(sources: Vec<Source>, options: impl Into<Options>) -> (Directory, Discovery) {
+    let Options { state_dir, timing } = options.into();
     let directory = Directory::default();
     let (questions, asked) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::unbounded_channel();
@@ -72,6 +90,7 @@ pub fn start_with(sources: Vec<Source>, timing: Timing) -> (Directory, Discovery
     let mut discovery = Discovery {
         directory: directory.clone(),
         timing,
+        state_dir,
         shared,
         reports,
         running: Vec::new(),
@@ -85,7 +104,7 @@ pub fn start_with(sources: Vec<Source>, timing: Timing) -> (Directory, Discovery
 impl Discovery {
     /// Endpoints of which somebody has to find out whether they answer, from now on. Discovery itself
     /// cannot: how an endpoint is connected is its callers' business. Those that nobody looks at are
-    /// kept as if they answered.
+    /// kept, and used where nothing else is left.
     pub fn suspects(&self) -> mpsc::UnboundedReceiver<Suspect> {
         self.shared.suspects()
     }
@@ -129,7 +148,9 @@ impl Discovery {
                 shared: Arc::clone(&self.shared),
                 reports: self.reports.clone(),
             };
-            running.task = Some(self.tasks.spawn(task.run(running.source.clone())));
+            let folder = self.state_dir.as_deref();
+            let store = folder.and_then(|folder| Store::of(folder, &running.source));
+            running.task = Some(self.tasks.spawn(task.run(running.source.clone(), store)));
         }
     }
 
@@ -163,6 +184,8 @@ fn peer(running: &Running) -> Peer {
         name: Arc::clone(&running.source.name),
         lazy: is_lazy(&running.source),
         reach: Reach::Unknown,
+        saved: None,
+        restored: false,
         commands: None,
     }
 }

@@ -1,8 +1,11 @@
 //! How one source is doing, written by its task and read by reports on any thread.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::directory::SourceStatus;
 
@@ -11,14 +14,19 @@ use super::directory::SourceStatus;
 pub(super) struct Status {
     name: Arc<str>,
     state: Mutex<State>,
+    /// Told when a set changes.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     synced: bool,
+    /// How old the sets were that were brought back from disk, and when that was.
+    restored: Option<(Duration, Instant)>,
     problem: Option<String>,
     revision: i64,
     proved: Option<Instant>,
+    unsaved: u64,
     events: u64,
     resyncs: u64,
     brakes: u64,
@@ -28,7 +36,7 @@ struct State {
 impl Status {
     pub(super) fn new(name: Arc<str>) -> Self {
         let state = State { problem: Some("not read yet".to_owned()), ..State::default() };
-        Self { name, state: Mutex::new(state) }
+        Self { name, state: Mutex::new(state), changed: Notify::const_new() }
     }
 
     pub(super) const fn name(&self) -> &Arc<str> {
@@ -51,6 +59,33 @@ impl Status {
     pub(super) fn proved_at(&self, at: Instant) {
         let mut state = self.state();
         state.proved = state.proved.max(Some(at));
+    }
+
+    /// When that was last; none if what we hold comes from disk, if from anywhere.
+    pub(super) fn proved(&self) -> Option<Instant> {
+        self.state().proved
+    }
+
+    /// Sets have been brought back from disk that were `age` old. What was proved before was proved
+    /// without them.
+    pub(super) fn restored(&self, age: Duration) {
+        let mut state = self.state();
+        (state.restored, state.proved) = (Some((age, Instant::now())), None);
+    }
+
+    /// A set has changed.
+    pub(super) fn touch(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until a set has changed since the last return.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Sets could not be saved.
+    pub(super) fn count_unsaved(&self) {
+        self.state().unsaved += 1;
     }
 
     /// Where the source stands now; a smaller revision than before is taken as it is.
@@ -81,9 +116,15 @@ impl Status {
         SourceStatus {
             name: Arc::clone(&self.name),
             synced: state.synced,
+            restored: state.restored.is_some(),
             problem: state.problem.clone(),
             revision: state.revision,
-            age: state.proved.map(|proved| proved.elapsed()),
+            age: match (state.proved, state.restored) {
+                (Some(proved), _) => Some(proved.elapsed()),
+                (None, Some((age, at))) => Some(age + at.elapsed()),
+                (None, None) => None,
+            },
+            unsaved: state.unsaved,
             events: state.events,
             resyncs: state.resyncs,
             brakes: state.brakes,

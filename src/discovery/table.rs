@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::formats::{Reading, RejectReason};
 use crate::model::{Address, Record, Rejected};
 
-use super::timing::MAX_KEYS;
+use super::{state::Kept, timing::MAX_KEYS};
 
 /// One key as it was read.
 #[derive(Clone, Debug)]
@@ -159,6 +159,15 @@ impl Table {
         let (key, entry) = entries.max_by_key(|(key, entry)| (entry.modified, Reverse(*key)))?;
         let record = entry.records.iter().find(|record| record.address == *address)?;
         Some((key, self.weighed(record)))
+    }
+
+    /// Every address with the record that counts for it.
+    pub(super) fn kept(&self) -> impl Iterator<Item = Kept> {
+        self.holders.keys().filter_map(|address| {
+            let (key, record) = self.find(address)?;
+            let modified = self.entries.get(key)?.modified;
+            Some(Kept { key: Arc::clone(key), modified, record })
+        })
     }
 
     /// Records that cannot be used, in the order of their keys.

@@ -12,6 +12,7 @@ use super::{
     desk::{Command, Report},
     etcd, file,
     shared::Shared,
+    state::{self, Store},
     status::Status,
 };
 
@@ -40,8 +41,22 @@ impl Task {
         let _ = self.reports.send(report);
     }
 
-    /// Runs the source until this future is dropped.
-    pub(super) async fn run(self, source: Source) {
+    /// Runs the source until this future is dropped, and keeps what it brings in `store`.
+    pub(super) async fn run(self, source: Source, store: Option<Store>) {
+        let keeper = self.clone();
+        let keep = async {
+            match store {
+                Some(store) => state::keep(&keeper, store).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.work(source) => {}
+            () = keep => {}
+        }
+    }
+
+    async fn work(self, source: Source) {
         self.survive(|task, commands| {
             let kind = source.kind.clone();
             async move {

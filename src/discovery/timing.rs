@@ -71,6 +71,13 @@ pub struct Timing {
     pub backoff_max: Duration,
     /// Somebody asking for a new service cuts a wait after a failure short to this. Default 1 s.
     pub on_demand: Duration,
+    /// A source that has not answered by this time after its start is late: what was saved of it is
+    /// used. Default 500 ms.
+    pub late: Duration,
+    /// Between a change and its being saved, with what else changes meanwhile. Default 1 s.
+    pub save: Duration,
+    /// Between two times that it is saved how old the sets are. Default 60 s.
+    pub resave: Duration,
     /// Between two looks at a file that says nothing of changes, as on some network file systems.
     /// Default 10 s.
     pub poll_file: Duration,
@@ -101,6 +108,9 @@ impl Default for Timing {
             backoff: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             on_demand: Duration::from_secs(1),
+            late: Duration::from_millis(500),
+            save: Duration::from_secs(1),
+            resave: Duration::from_secs(60),
             poll_file: Duration::from_secs(10),
         }
     }

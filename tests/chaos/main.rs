@@ -27,4 +27,5 @@ mod relay;
 mod wait;
 
 mod brake;
+mod restart;
 mod scene;

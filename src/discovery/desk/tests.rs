@@ -8,7 +8,7 @@ use super::*;
 use crate::discovery::board::{Board, Seat};
 use crate::discovery::brake::Brake;
 use crate::discovery::status::Status;
-use crate::discovery::table::{Change, Item};
+use crate::discovery::table::{Change, Item, Listing};
 use crate::model::Record;
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -52,7 +52,15 @@ fn office() -> Office {
     tokio::spawn(desk.run(asked, reported));
     let peer = |slot, name: &str, lazy| {
         let name = name.into();
-        Peer { slot, name, lazy, reach: Reach::Unknown, commands: None }
+        Peer {
+            slot,
+            name,
+            lazy,
+            reach: Reach::Unknown,
+            saved: None,
+            restored: false,
+            commands: None,
+        }
     };
     let peers = vec![peer(LAZY, "main", true), peer(WHOLE, "static", false)];
     reports.send(Report::Peers(peers)).unwrap();
@@ -90,6 +98,15 @@ impl Office {
         let Some(Command::Want(name)) = self.commands.recv().await else { panic!("not a want") };
         self.tell(Report::Listed(LAZY, name.clone()));
         name
+    }
+
+    /// What an earlier process has saved of the lazy source.
+    fn saved(&self, name: &str) {
+        let record = Record::new("10.0.0.9:80".parse().unwrap(), "test");
+        let item = Item { key: "k".into(), created: 1, modified: 1, value: Ok(record.into()) };
+        let listing = Listing { items: vec![item], revision: 1, ..Listing::default() };
+        let services = vec![(name.parse().unwrap(), listing)];
+        self.tell(Report::Saved(LAZY, Saved { age: Duration::from_secs(60), services }));
     }
 
     async fn settle(&self) {
@@ -270,6 +287,50 @@ async fn every_source_is_asked_about_endpoints_in_doubt_and_only_lazy_ones_what_
         assert_eq!(commands.try_recv(), Ok(Command::Check(name.clone())));
         assert!(commands.try_recv().is_err(), "once is enough");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_saved_is_served_once_the_source_cannot_be_asked() {
+    let mut office = office();
+    office.tell(Report::Up(WHOLE));
+    office.saved("orders");
+    let name: ServiceName = "orders".parse().unwrap();
+    assert_eq!(office.commands.recv().await, Some(Command::Want(name.clone())));
+    let ask = office.ask("orders");
+    office.settle().await;
+    assert!(!ask.is_finished() && office.directory.find(&name).is_none(), "it may still answer");
+    office.tell(Report::Down(LAZY, "connection refused".to_owned()));
+    assert_eq!(ask.await.unwrap().unwrap().snapshot().endpoints.len(), 1);
+    assert!(office.directory.get(&name).is_some());
+    let error = office.ask("pay").await.unwrap().unwrap_err();
+    assert!(matches!(error, ResolveError::Unavailable { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_saved_is_served_when_the_source_is_late() {
+    let office = office();
+    office.saved("orders");
+    let ask = office.ask("orders");
+    office.settle().await;
+    assert!(!ask.is_finished());
+    office.tell(Report::Late(LAZY));
+    assert!(ask.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_saved_is_not_used_where_the_source_has_spoken() {
+    let mut office = office().open();
+    office.saved("orders");
+    office.settle().await;
+    office.shared.update(|board| {
+        board.list(LAZY, &"orders".parse().unwrap(), Listing { revision: 9, ..Listing::default() })
+    });
+    let ask = office.ask("orders");
+    office.answer_want().await;
+    office.tell(Report::Late(LAZY));
+    office.tell(Report::Down(LAZY, "gone since".to_owned()));
+    let error = ask.await.unwrap().unwrap_err();
+    assert!(matches!(error, ResolveError::Unavailable { .. }), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -161,8 +161,8 @@ impl<'a> Session<'a> {
             _ => self.see(position),
         }
         for id in self.ranges.ids() {
-            let Some(range) = self.ranges.get_mut(id) else { continue };
-            match (range.applied > 0, range.held) {
+            let is_applied = self.ranges.get(id).is_some_and(|range| range.applied > 0);
+            match (is_applied, self.is_held(id)) {
                 (true, _) => self.create(id),
                 (false, true) => self.list_soon(id),
                 (false, false) => self.list(id),
@@ -172,6 +172,14 @@ impl<'a> Session<'a> {
             task.status.well();
             task.report(Report::Up(task.slot));
         }
+    }
+
+    /// Whether anything of a range is on the board, be it that it was brought back from disk.
+    fn is_held(&mut self, id: RangeId) -> bool {
+        let (task, Some(range)) = (self.task, self.ranges.get_mut(id)) else { return false };
+        let service = range.scope.service.as_ref();
+        range.held = range.held || task.board(|board| board.holds(task.slot, service));
+        range.held
     }
 
     /// Another cluster, or the same one as it once was: everything is read again, and the sets stay in

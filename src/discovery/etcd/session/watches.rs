@@ -189,12 +189,13 @@ impl Session<'_> {
 
     /// This user may not read the range. Someone may grant it, so it is tried again.
     pub(super) fn refuse(&mut self, id: RangeId, reason: &str) {
+        let is_held = self.is_held(id);
         let Some(range) = self.ranges.get(id) else { return };
         if let Some(service) = range.scope.service.clone() {
             if range.work.refusals == 0 {
                 tracing::warn!(source = %self.task.name, %service, reason, "etcd refuses a service");
             }
-            if range.held {
+            if is_held {
                 let problem = format!("service {service}: {reason}; its last set stays in use");
                 self.task.status.problem(&problem);
             }
