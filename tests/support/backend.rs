@@ -11,6 +11,7 @@ use h2::{
     server::{self, SendResponse},
 };
 use http::{HeaderMap, HeaderValue, Response, request};
+use socket2::{Domain, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -29,6 +30,8 @@ pub(crate) struct Backend {
     going_away: watch::Sender<()>,
     closing: watch::Sender<bool>,
     serving: JoinHandle<()>,
+    /// Keeps the port from others, who would get its calls once it has ended.
+    _port: Socket,
 }
 
 /// What has reached it.
@@ -84,8 +87,11 @@ impl Backend {
         A: Fn(Incoming) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = bound(([127, 0, 0, 1], 0).into());
+        let address = port.local_addr().unwrap().as_socket().unwrap();
+        let listener = bound(address);
+        listener.listen(1024).unwrap();
+        let listener = TcpListener::from_std(listener.into()).unwrap();
         let (going_away, told) = watch::channel(());
         let (closing, mut closed) = watch::channel(false);
         let seen = Arc::<Seen>::default();
@@ -105,7 +111,7 @@ impl Backend {
             drop(listener);
             connections.join_all().await;
         });
-        Self { address, seen, going_away, closing, serving }
+        Self { address, seen, going_away, closing, serving, _port: port }
     }
 
     /// Where it listens.
@@ -296,6 +302,14 @@ impl Drop for Waiting {
             seen.counts.send_modify(|counts| counts.cancelled += 1);
         }
     }
+}
+
+/// A socket that refuses connections until it listens.
+fn bound(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
 }
 
 /// Trailers of a gRPC answer.
