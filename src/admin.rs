@@ -1,6 +1,7 @@
 //! What operators and Prometheus ask: HTTP/1.1, on the control thread, never on the path of a call.
 
 mod collector;
+mod policy_collector;
 mod reports;
 mod routes;
 mod why;
@@ -12,12 +13,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, task::spawn_local};
 
 pub use collector::DirectoryCollector;
+pub use policy_collector::PolicyCollector;
 
 use crate::{
     discovery::Directory,
     listener::{Accepted, Bound},
     live::Live,
     metrics::Metrics,
+    policy::Policy,
     telemetry::LogLevel,
 };
 
@@ -30,6 +33,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct Admin {
     /// The settings in force.
     pub live: Arc<Live>,
+    /// What is laid over the file.
+    pub policy: Arc<Policy>,
     /// What is known of services and sources.
     pub directory: Directory,
     /// What is counted.

@@ -16,12 +16,13 @@ use tokio::{
 
 use crate::{
     access_log::AccessLog,
-    admin::{self, Admin, DirectoryCollector},
+    admin::{self, Admin, DirectoryCollector, PolicyCollector},
     config::{ConfigErrors, Loaded, Settings},
     discovery,
     listener::{BindError, Bound, bind},
     live::Live,
     metrics::Metrics,
+    policy::Policy,
     proxy::Parts,
     telemetry::LogLevel,
     worker::{Phase, Worker},
@@ -103,6 +104,8 @@ async fn control(
     let (directory, sources) = discovery::start_with(settings.sources.clone(), options);
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
     spawn_local(suspects::dial_all(sources.suspects(), Arc::clone(&live), metrics.clone()));
+    let policy = Policy::start(Arc::clone(&live));
+    metrics.registry().register(Box::new(PolicyCollector::new(Arc::clone(&policy))?))?;
     let access_log = AccessLog::new(Arc::clone(&live));
     let parts = Parts {
         live: Arc::clone(&live),
@@ -128,6 +131,7 @@ async fn control(
     let (drain, mut drain_asked) = mpsc::unbounded_channel();
     let admin = Admin {
         live: Arc::clone(&live),
+        policy: Arc::clone(&policy),
         directory: directory.clone(),
         metrics: metrics.clone(),
         log,
@@ -145,6 +149,7 @@ async fn control(
     };
     spawn_local(admin::serve(admin_socket, Rc::new(admin)));
     let reload = reload::Reload {
+        policy: Arc::clone(&policy),
         path: loaded.path,
         load: reload,
         live: Arc::clone(&live),
@@ -153,7 +158,7 @@ async fn control(
         metrics,
     };
     spawn_local(reload::run(reload, signal(SignalKind::hangup())?));
-    spawn_local(tell_supervisor_when_ready(directory));
+    spawn_local(tell_supervisor_when_ready(directory, policy));
     tracing::info!(listeners = ?addresses.listeners, admin = %addresses.admin, "serving");
     started(&addresses);
 
@@ -209,13 +214,14 @@ fn worker_count(configured: usize) -> usize {
     }
 }
 
-/// systemd's `Type=notify`: ready once every source has been read.
-async fn tell_supervisor_when_ready(directory: discovery::Directory) {
+/// systemd's `Type=notify`: ready once every source has been read, and the live policy.
+async fn tell_supervisor_when_ready(directory: discovery::Directory, policy: Arc<Policy>) {
     const LOOK: Duration = Duration::from_millis(50);
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    while !directory.sources().iter().all(|source| source.is_loaded()) {
+    let is_read = || directory.sources().iter().all(|source| source.is_loaded());
+    while !policy.has_been_read() || !is_read() {
         tokio::time::sleep(LOOK).await;
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

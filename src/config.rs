@@ -6,6 +6,7 @@
 
 mod check;
 mod default_file;
+mod document;
 mod effective;
 mod etcd_url;
 mod load;
@@ -22,6 +23,7 @@ mod value;
 
 pub use crate::formats::FORMATS;
 pub use default_file::default_file;
+pub use document::{Document, DocumentError, DocumentKey, DocumentKeyError};
 pub use effective::{effective, effective_json};
 pub use etcd_url::{EtcdUrl, EtcdUrlError};
 pub use load::{Loaded, Overrides, load};
@@ -31,8 +33,8 @@ pub use problem::{ConfigErrors, Problem};
 pub use raw::definition;
 pub use settings::{
     AccessLog, Action, Balance, Branch, Connection, DirectResponse, EmptyPolicy, EtcdSource, Fault,
-    FileSource, HashOn, HeaderChanges, Listener, Mode, Node, PathMatch, Percent, Policy, Ready,
-    Route, RouteMatch, Settings, SocketPath, SocketPathError, Source, SourceKind, Split,
-    ValueMatch,
+    FileSource, HashOn, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch, Percent,
+    Policy, Ready, Route, RouteMatch, Settings, SocketPath, SocketPathError, Source, SourceKind,
+    Split, ValueMatch,
 };
 pub use table::{KeyDef, Shape, TableDef};

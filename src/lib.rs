@@ -27,12 +27,12 @@ pub mod metrics;
 pub mod middleware;
 pub mod mirror;
 pub mod model;
+pub mod policy;
 pub mod probe;
 pub mod proxy;
 pub mod pulse;
 pub mod registry;
 pub mod route;
-
 pub mod telemetry;
 pub mod view;
 pub mod watch_file;

@@ -6,6 +6,10 @@
 
 #![allow(clippy::unwrap_used, reason = "the exception for tests does not cover their helpers")]
 
+#[path = "support/etcd.rs"]
+#[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
+mod etcd;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -286,14 +290,18 @@ fn every_rule_of_lint_has_its_row_in_commands() {
     }
 }
 
-/// `pillion run` on Unix sockets, with a service of two endpoints that refuse connections.
+/// `pillion run` on Unix sockets, with a service of two endpoints that refuse connections, and a live
+/// policy that it refuses.
 struct Running {
+    _etcd: etcd::Etcd,
     folder: tempfile::TempDir,
     child: Child,
 }
 
 impl Running {
-    fn start() -> Self {
+    async fn start() -> Self {
+        let etcd = etcd::Etcd::start().await;
+        etcd.put("/pillion/policy/route/a", "nonsense").await;
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let entry =
@@ -301,7 +309,9 @@ impl Running {
         fs::write(at("services.toml"), entry(1) + &entry(2)).unwrap();
         let source = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
         let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfault.delay = \"1ms\"\n";
-        fs::write(at("pillion.toml"), [source, route].concat()).unwrap();
+        let url = etcd.url();
+        let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");
+        fs::write(at("pillion.toml"), [source, route, &policy].concat()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
             .args(["run", "--workers", "1", "--config"])
             .arg(at("pillion.toml"))
@@ -312,7 +322,7 @@ impl Running {
             .unwrap();
         // Its first line says that it listens.
         child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        Self { folder, child }
+        Self { _etcd: etcd, folder, child }
     }
 
     /// A request that leaves the proxy with an error: both endpoints are tried.
@@ -345,9 +355,12 @@ impl Drop for Running {
 
 #[tokio::test]
 async fn every_metric_in_the_documents_and_alerts_is_in_a_scrape() {
-    let running = Running::start();
+    let running = Running::start().await;
     running.call().await;
-    let scrape = running.scrape();
+    let mut scrape = running.scrape();
+    while !scrape.contains("refused\"} 1") {
+        scrape = running.scrape();
+    }
     let families: BTreeSet<&str> =
         scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let alerts = fs::read_to_string(root().join("docker/alerts.yml")).unwrap();

@@ -34,7 +34,11 @@ pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Respons
         ("/services", _) => json_of(StatusCode::OK, &reports::services(&admin.directory)),
         ("/why", _) => why::answer(admin, &query).await,
         ("/config", _) => {
-            json_of(StatusCode::OK, &config::effective_json(admin.live.load().settings()))
+            let mut settings = config::effective_json(admin.live.load().settings());
+            if let Some(report) = admin.policy.report() {
+                settings["live_policy"] = json!(report);
+            }
+            json_of(StatusCode::OK, &settings)
         }
         (path, _) => match path.strip_prefix("/services/") {
             Some(name) => service(admin, &decode(name)).await,
@@ -46,6 +50,10 @@ pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Respons
 fn ready(admin: &Admin) -> Response<Full<Bytes>> {
     let mut reasons = (admin.unready)();
     reasons.extend(reports::unsynced(&admin.directory));
+    if !admin.policy.has_been_read() {
+        let problem = admin.policy.report().and_then(|report| report.problem);
+        reasons.push(format!("policy: {}", problem.unwrap_or_default()));
+    }
     if reasons.is_empty() {
         text(StatusCode::OK, "ready\n")
     } else {

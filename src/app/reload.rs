@@ -10,6 +10,7 @@ use crate::{
     discovery::{Directory, Discovery},
     live::Live,
     metrics::Metrics,
+    policy::Policy,
     watch_file::{self, WatchedFile},
 };
 
@@ -18,6 +19,7 @@ pub(super) struct Reload {
     pub(super) path: Option<PathBuf>,
     pub(super) load: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
     pub(super) live: Arc<Live>,
+    pub(super) policy: Arc<Policy>,
     pub(super) directory: Directory,
     pub(super) sources: Discovery,
     pub(super) metrics: Metrics,
@@ -84,7 +86,7 @@ impl Reload {
         if before.sources != settings.sources {
             self.sources.reload(settings.sources.clone());
         }
-        self.live.replace(Arc::new(settings));
+        self.policy.load(settings);
         tracing::info!("configuration reloaded");
     }
 }

@@ -13,11 +13,14 @@ use std::{
 
 use toml::Spanned;
 
+pub(super) use route::check_route;
+
 use super::{
     problem::Problems,
-    raw::{RawFile, RawNode, RawPolicy, RawSource},
+    raw::{RawFile, RawLivePolicy, RawNode, RawPolicy, RawSource},
     settings::{
-        EtcdSource, FileSource, Listener, Node, Policy, Settings, SocketPath, Source, SourceKind,
+        EtcdSource, FileSource, Listener, LivePolicy, Node, Policy, Settings, SocketPath, Source,
+        SourceKind,
     },
     table::Key,
     text::Kind,
@@ -34,6 +37,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         None => default.defaults,
     };
     let services = raw.service.get().into_iter().flatten();
+    let sources = sources(&raw.source, folder, problems).unwrap_or(default.sources);
     let routes = (1..).zip(raw.route.get().into_iter().flatten());
     Settings {
         workers: raw.workers.get().map_or(default.workers, |count| count.0 as usize),
@@ -43,15 +47,60 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         node: raw.node.get().map_or(default.node, node),
         listeners,
         admin,
-        sources: sources(&raw.source, folder, problems).unwrap_or(default.sources),
+        live_policy: live_policy(&raw.policy, &sources, problems),
+        sources,
         services: services
             .map(|(name, raw)| (name.clone(), Arc::new(policy(raw, &defaults))))
             .collect(),
         routes: routes
-            .filter_map(|(number, raw)| route::route(raw, &format!("#{number}"), problems))
+            .filter_map(|(number, raw)| check_route(raw, &format!("#{number}"), problems))
             .collect(),
         defaults,
     }
+}
+
+fn live_policy(
+    key: &Key<RawLivePolicy>,
+    sources: &[Source],
+    problems: &mut Problems,
+) -> Option<LivePolicy> {
+    let raw = key.get()?;
+    let etcd = sources.iter().filter(|source| matches!(source.kind, SourceKind::Etcd(_)));
+    let names: Vec<_> = etcd.map(|source| &source.name).collect();
+    let named = raw.source.get();
+    let source = match named {
+        Some(name) => names.iter().find(|known| known.as_ref() == name.as_ref()),
+        None => names.first(),
+    };
+    let prefix = raw.prefix.get().map_or(LivePolicy::DEFAULT_PREFIX, |prefix| prefix.as_ref());
+    let prefix = prefix.trim_end_matches('/');
+    if prefix.is_empty() {
+        note(
+            &raw.prefix,
+            "policy.prefix: allowed: a start of keys such as \"/pillion/policy\"",
+            problems,
+        );
+    }
+    if source.is_none() {
+        let allowed = match names.is_empty() {
+            true => "there is no source of kind \"etcd\" that it could be in".to_owned(),
+            false => {
+                format!("allowed: {}", crate::config::text::one_of(names.iter().map(|n| &***n)))
+            }
+        };
+        match named {
+            Some(name) => {
+                let name = name.as_ref();
+                note(
+                    &raw.source,
+                    format!("policy.source: {name:?} is no etcd source; {allowed}"),
+                    problems,
+                );
+            }
+            None => note(key, format!("policy: {allowed}"), problems),
+        }
+    }
+    Some(LivePolicy { source: Arc::clone(source?), prefix: prefix.to_owned() })
 }
 
 fn node(raw: &RawNode) -> Node {

@@ -35,6 +35,10 @@ fault = { delay = "100ms", delay_percent = 10.0, abort = "UNAVAILABLE", abort_pe
 [[route]]
 authority = "closed.internal"
 respond = { grpc_status = "UNAVAILABLE", http_status = 503, message = "closed until Monday" }
+
+[policy]
+source = "main"
+prefix = "/pillion/policy"
 "#;
 
 /// Every key with its documentation and its default, and examples of the tables that there may be

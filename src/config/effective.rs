@@ -11,9 +11,10 @@ use toml::Spanned;
 
 use super::{
     etcd_url::EtcdUrl,
-    raw::{RawAdmin, RawFile, RawListener, RawNode, RawPolicy, RawRoute, RawSource},
+    raw::{RawAdmin, RawFile, RawListener, RawLivePolicy, RawNode, RawPolicy, RawRoute, RawSource},
     render::render,
-    settings::{EtcdSource, Node, Policy, Settings, Source, SourceKind},
+    settings::{EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
+    table::Key,
     text::{Brake, Format, HeaderText, Kind, PlainText, Positive, SourceName},
     value::{Count, Value},
 };
@@ -47,6 +48,11 @@ impl From<&Settings> for RawFile {
             defaults: RawPolicy::from(&*settings.defaults).into(),
             service: services.collect::<std::collections::BTreeMap<_, _>>().into(),
             route: each(&settings.routes, RawRoute::from).into(),
+            policy: settings
+                .live_policy
+                .as_ref()
+                .map(RawLivePolicy::from)
+                .map_or_else(Key::default, Key::from),
         }
     }
 }
@@ -54,6 +60,15 @@ impl From<&Settings> for RawFile {
 /// One table for each element; there is no file that they have a place in.
 fn each<'a, T, R>(elements: &'a [T], raw: impl Fn(&'a T) -> R) -> Vec<Spanned<R>> {
     elements.iter().map(|element| Spanned::new(0..0, raw(element))).collect()
+}
+
+impl From<&LivePolicy> for RawLivePolicy {
+    fn from(LivePolicy { source, prefix }: &LivePolicy) -> Self {
+        Self {
+            source: SourceName(source.to_string()).into(),
+            prefix: PlainText(prefix.clone()).into(),
+        }
+    }
 }
 
 impl From<&Node> for RawNode {
@@ -167,6 +182,8 @@ mod tests {
             ready = "tcp"
             connect_timeout = "1ms"
             attempts = 1
+            [policy]
+            prefix = "/policy/"
             [[route]]
             authority = "*.internal"
             path_prefix = "/orders.v1."

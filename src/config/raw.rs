@@ -53,6 +53,8 @@ table! {
         service: BTreeMap<ServiceName, RawPolicy>,
         /// Rules for calls, by authority, path and headers.
         route: Vec<Spanned<RawRoute>>,
+        /// Live policy in etcd, beside what the file says.
+        policy: RawLivePolicy,
     }
 }
 
@@ -158,6 +160,20 @@ table! {
         /// Longest time that a call may take; "0s" for no limit. A shorter grpc-timeout of the
         /// caller wins.
         timeout: Duration,
+    }
+}
+
+table! {
+    /// Live policy in etcd: what is written there acts on the next call of every proxy that reads it.
+    /// The keys are PREFIX/service/NAME, with keys of [service.NAME], which win over those of the
+    /// file, and PREFIX/route/ID, with those of a [[route]]; routes are ordered by ID and go before
+    /// those of the file. Values are TOML or JSON. One that is wrong changes nothing. Without this
+    /// table, nothing is read.
+    struct RawLivePolicy {
+        /// Name of the etcd source whose etcd it is. Default: the first one.
+        source: SourceName,
+        /// Start of the keys. Default "/pillion/policy".
+        prefix: PlainText,
     }
 }
 

@@ -43,16 +43,17 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Settings, Vec<Problem>>
 
 /// The file as it is written, noting single values that are wrong. None where it is not TOML.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<RawFile> {
+    RawFile::read(&table(text, problems)?, &Scope::default(), problems)
+}
+
+/// A text as TOML. None where it is not.
+pub(super) fn table<'a>(text: &'a str, problems: &mut Problems) -> Option<Spanned<DeValue<'a>>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         problems.note(error.span().unwrap_or_default(), error.message());
     }
-    if !errors.is_empty() {
-        // What was recovered may lack the lines that did not parse: reading it would mislead.
-        return None;
-    }
-    let value = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
-    RawFile::read(&value, &Scope::default(), problems)
+    // What was recovered may lack the lines that did not parse: reading it would mislead.
+    errors.is_empty().then(|| Spanned::new(table.span(), DeValue::Table(table.into_inner())))
 }
 
 fn not_text(bytes: &[u8], error: Utf8Error) -> Problem {
@@ -93,7 +94,7 @@ mod tests {
             [
                 "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
                  workers, drain_timeout, access_log, state_dir, node, listener, admin, source, \
-                 defaults, service, route",
+                 defaults, service, route, policy",
                 "4:20: node.zone: found the number 7; allowed: printable ASCII characters, \
                  without spaces around them",
                 "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_later_version_is_unknown() {
-        for key in ["[[register]]\nservice = \"a\"", "[policy]", "max_memory = \"1\""] {
+        for key in ["[[register]]\nservice = \"a\"", "max_memory = \"1\""] {
             assert!(mistakes(key)[0].contains("unknown key"), "{key}");
         }
     }
@@ -167,6 +168,15 @@ mod tests {
             ("[[source]]\nkind = \"dns\"", "2:8: source.kind: \"dns\" is unknown"),
             ("[[source]]\nusername = \"u\"", "2:12: source.username: needs `password_file`"),
             ("[[source]]\nkey_file = \"k\"", "2:12: source.key_file: needs `cert_file` beside it"),
+            ("[policy]\nprefix = \"/\"", "2:10: policy.prefix: allowed: a start of keys"),
+            (
+                "[policy]\nsource = \"other\"",
+                "2:10: policy.source: \"other\" is no etcd source; allowed: \"main\"",
+            ),
+            (
+                "[policy]\n[[source]]\nkind = \"file\"\npath = \"f\"",
+                "1:1: policy: there is no source of kind \"etcd\"",
+            ),
             ("[defaults]\nfilter = \"a=1,,\"", "2:10: defaults.filter: selector \"a=1,,\""),
             ("[service.\"a/b\"]", "1:10: service: the service name holds '/'"),
             ("[service.a]\nattempts = 1001", "2:12: service.\"a\".attempts: found the number"),

@@ -45,12 +45,24 @@ pub struct Settings {
     pub services: HashMap<ServiceName, Arc<Policy>>,
     /// Routes; the first that matches wins.
     pub routes: Vec<Route>,
+    /// Where policy beside this one is; none for nowhere.
+    pub live_policy: Option<LivePolicy>,
 }
 
 impl Settings {
     /// Policy of `service`: its own, else the defaults.
     pub fn policy(&self, service: &ServiceName) -> &Arc<Policy> {
         self.services.get(service).unwrap_or(&self.defaults)
+    }
+
+    /// The etcd of the live policy; none where there is none.
+    pub fn live_policy_etcd(&self) -> Option<(&EtcdSource, &LivePolicy)> {
+        let place = self.live_policy.as_ref()?;
+        let source = self.sources.iter().find(|source| source.name == place.source)?;
+        match &source.kind {
+            SourceKind::Etcd(etcd) => Some((etcd, place)),
+            SourceKind::File(_) => None,
+        }
     }
 }
 
@@ -72,6 +84,7 @@ impl Default for Settings {
             defaults: Arc::default(),
             services: HashMap::new(),
             routes: Vec::new(),
+            live_policy: None,
         }
     }
 }
@@ -341,6 +354,20 @@ pub enum Ready {
     Settings,
     /// Once TCP (and TLS) is established.
     Tcp,
+}
+
+/// Where live policy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LivePolicy {
+    /// Name of the etcd source whose etcd it is.
+    pub source: Arc<str>,
+    /// Start of the keys, without a slash at the end.
+    pub prefix: String,
+}
+
+impl LivePolicy {
+    /// Start of the keys, where nothing else is said.
+    pub const DEFAULT_PREFIX: &str = "/pillion/policy";
 }
 
 /// What of a call is hashed, so that calls with the same value are treated alike.

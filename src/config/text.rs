@@ -50,7 +50,7 @@ impl<T: Word> Text for T {
     }
 }
 
-fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }
 

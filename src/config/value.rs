@@ -57,12 +57,12 @@ impl Scope {
     }
 
     /// The same place, holding several tables.
-    fn each(&self) -> Self {
+    pub(super) fn each(&self) -> Self {
         Self { path: self.path.clone(), repeated: true, ..Self::default() }
     }
 
     /// The place of the table that the user calls `name` in this one.
-    fn named(&self, name: &str) -> Self {
+    pub(super) fn named(&self, name: &str) -> Self {
         let path = format!("{}.{name:?}", self.path);
         Self { path, named: Some(format!("{}.\"{name}", self.path)), ..Self::default() }
     }

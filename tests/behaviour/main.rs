@@ -41,6 +41,7 @@ mod frames;
 mod goaway;
 mod headers;
 mod interop;
+mod policy;
 mod ports;
 mod registry;
 mod reload;

@@ -20,7 +20,7 @@ use crate::config::{
 };
 
 /// The route of a table, which reports call `name`. None where it could not be used anyway.
-pub(in crate::config) fn route(
+pub(in crate::config) fn check_route(
     table: &Spanned<RawRoute>,
     name: &str,
     problems: &mut Problems,
