@@ -235,3 +235,33 @@ async fn a_reload_of_the_file_keeps_live_policy_and_may_end_it() {
     .await;
     assert!(pillion.get("/config").await.json()["live_policy"].is_null());
 }
+
+#[tokio::test]
+async fn what_the_document_tells_to_type_does_what_it_says() {
+    let etcd = Etcd::start().await;
+    let text = include_str!("../../docs/routes.md").split("## Live policy").nth(1).unwrap();
+    let code = |language| {
+        text.split_once(&format!("```{language}\n")).unwrap().1.split_once("```").unwrap().0
+    };
+    let backend = Backend::echo().await;
+    let endpoints =
+        ["pay", "orders"].map(|service| backend.as_endpoint_with(service, "version = \"v1\""));
+    let source = format!("[[source]]\nname = \"main\"\nendpoints = [\"{}\"]\n", etcd.url());
+    let config = format!("{}{source}", code("toml"));
+    let pillion = Program::new(&config).endpoints(endpoints).start().await;
+    let client = Client::connect(pillion.address()).await;
+    assert!(client.call("pay").await.is_ok());
+    let typed = std::process::Command::new("sh")
+        .args(["-ec", code("sh")])
+        .env("ETCDCTL_ENDPOINTS", etcd.url())
+        .env("ETCDCTL_API", "3")
+        .output()
+        .unwrap();
+    assert!(typed.status.success(), "{typed:?}");
+    until("the service is closed", async || {
+        told(&client.call("pay").await) == Some("back in five minutes")
+    })
+    .await;
+    let ways = async || pillion.get("/why?authority=orders").await.json()["route"]["ways"].clone();
+    until("the canary is there", async || ways().await[0]["share"] == 0.1).await;
+}
