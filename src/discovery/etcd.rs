@@ -4,6 +4,7 @@
 //! over one connection to one member; when it ends, for whatever reason, the sets stay as they are and
 //! the next member is tried, with a growing wait once all of them have failed.
 
+mod credentials;
 mod named;
 mod ranges;
 mod session;
@@ -23,6 +24,7 @@ use super::{
     task::Task,
 };
 
+use credentials::Credentials;
 use ranges::Ranges;
 
 /// Whether a source lists each service at its first call. Some formats leave no choice.
@@ -48,19 +50,35 @@ pub(super) async fn run(
     if !is_lazy(&source) {
         ranges.add_whole();
     }
+    let mut credentials = Credentials::of(&source);
     let mut members = Members::new(source);
+    let mut renewed = None;
     let mut backoff = task.timing.backoff();
     let mut failures = 0;
     let mut told = String::new();
     loop {
         let started = Instant::now();
-        let problem = match connect(task, &mut members, &mut ranges, &mut commands).await {
+        let connected = match renewed.take() {
+            Some(renewed) => Some(Ok(renewed)),
+            None => connect(task, &mut members, &mut ranges, &mut commands).await,
+        };
+        let problem = match connected {
             None => return,
             Some(Err(problem)) => problem,
-            Some(Ok((member, position))) => {
-                let ended = session::run(task, &mut ranges, &mut commands, member, position).await;
-                let Err(problem) = ended else { return };
-                problem
+            Some(Ok(connected)) => {
+                let lines = session::Lines {
+                    commands: &mut commands,
+                    credentials: &mut credentials,
+                    members: &mut members,
+                };
+                match session::run(task, &mut ranges, lines, connected).await {
+                    Ok(None) => return,
+                    Ok(connected) => {
+                        renewed = connected;
+                        continue;
+                    }
+                    Err(problem) => problem,
+                }
             }
         };
         task.status.problem(&problem);
@@ -84,7 +102,7 @@ pub(super) async fn run(
             }
             task.report(Report::Down(task.slot, problem));
         }
-        if !wait(task, &mut ranges, &mut commands, &mut backoff).await {
+        if !wait(task, &mut ranges, &mut commands, &mut credentials, &mut backoff).await {
             return;
         }
     }
@@ -108,11 +126,12 @@ async fn connect(
 }
 
 /// Waits before the next attempt; false when `commands` closes. Somebody asking for a new service cuts
-/// the wait short.
+/// the wait short, and new credentials end it.
 async fn wait(
     task: &Task,
     ranges: &mut Ranges,
     commands: &mut mpsc::UnboundedReceiver<Command>,
+    credentials: &mut Credentials,
     backoff: &mut Backoff,
 ) -> bool {
     let now = Instant::now();
@@ -120,6 +139,7 @@ async fn wait(
     loop {
         tokio::select! {
             () = sleep_until(until) => return true,
+            () = credentials.changed() => return true,
             command = commands.recv() => {
                 let Some(command) = command else { return false };
                 if matches!(command, Command::Want(_)) {

@@ -23,9 +23,12 @@ mod metrics;
 mod program;
 #[path = "../support/relay.rs"]
 mod relay;
+#[path = "../support/tls.rs"]
+mod tls;
 #[path = "../support/wait.rs"]
 mod wait;
 
 mod brake;
+mod credentials;
 mod restart;
 mod scene;

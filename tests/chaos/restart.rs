@@ -13,8 +13,8 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::etcd::Etcd;
 use crate::flow::Flow;
-use crate::program::{Pillion, Program};
-use crate::scene::{backends, key, register, source, until_ready};
+use crate::program::Program;
+use crate::scene::{age, backends, key, register, source, until_ready};
 use crate::wait::until;
 
 fn config(etcd: &Etcd, folder: &Path, keys: &str) -> String {
@@ -33,10 +33,6 @@ async fn save(etcd: &Etcd, folder: &Path, keys: &str, count: usize) {
     })
     .await;
     pillion.signal(Signal::KILL);
-}
-
-async fn age(pillion: &Pillion) -> f64 {
-    pillion.metrics().await.sum("source_age_seconds", &[])
 }
 
 #[tokio::test]

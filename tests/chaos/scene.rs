@@ -47,6 +47,11 @@ pub(crate) async fn endpoints<const N: usize>(pillion: &Pillion, states: [&str; 
     states.map(|state| endpoints.iter().filter(|endpoint| endpoint["state"] == state).count())
 }
 
+/// How old the proxy says its knowledge is, in seconds.
+pub(crate) async fn age(pillion: &Pillion) -> f64 {
+    pillion.metrics().await.sum("source_age_seconds", &[])
+}
+
 /// Waits until the proxy knows so many endpoints of `orders` that are ready, and no suspects.
 pub(crate) async fn until_ready(pillion: &Pillion, count: usize) {
     until(&format!("{count} endpoints are ready"), async || {

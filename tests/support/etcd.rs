@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client, ConnectOptions, DeleteOptions, Permission, PutOptions};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, DeleteOptions, Identity, Permission, PutOptions,
+    TlsOptions,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -49,12 +52,35 @@ impl Etcd {
 
     /// An etcd that serves TLS with `cert` and `key`.
     pub(crate) async fn start_tls(cert: &Path, key: &Path) -> Self {
+        Self::start_tls_with(cert, key, &[]).await
+    }
+
+    /// The same with further command line arguments.
+    pub(crate) async fn start_tls_with(cert: &Path, key: &Path, arguments: &[&str]) -> Self {
         let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
         let mut etcd = Self::stopped();
         etcd.scheme = "https";
         etcd.arguments = vec![file("cert-file", cert), file("key-file", key)];
+        etcd.arguments.extend(arguments.iter().map(ToString::to_string));
         etcd.spawn();
         etcd
+    }
+
+    /// A client over TLS, once it answers.
+    pub(crate) async fn tls_client(&self, ca: &Path, cert: &Path, key: &Path) -> Client {
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        let tls = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(read(ca)))
+            .identity(Identity::from_pem(read(cert), read(key)));
+        let options = ConnectOptions::new().with_tls(tls);
+        let mut client = Client::connect([self.url()], Some(options)).await.unwrap();
+        for _ in 0..200 {
+            if client.get("\0", None).await.is_ok() {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        client
     }
 
     /// An etcd yet to be started, whose address is known already.

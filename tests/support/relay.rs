@@ -69,6 +69,14 @@ impl Relay {
         self.wire.send_replace(Wire::Cut);
     }
 
+    /// Closes every connection; new ones are served.
+    pub(crate) async fn break_off(&self) {
+        self.cut();
+        // For whoever watches the wire to see it.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        self.mend();
+    }
+
     /// Loses what is said on streams that stay open.
     pub(crate) fn mute(&self) {
         self.wire.send_replace(Wire::Mute);

@@ -27,23 +27,38 @@ use crate::discovery::desk::{Command, Report};
 use crate::discovery::table::Change;
 use crate::discovery::task::Task;
 use crate::model::ServiceName;
-use crate::registry::etcd::{EtcdError, Member, Position, Watch, WatchRequest};
+use crate::registry::etcd::{EtcdError, Member, Members, Position, Watch, WatchRequest};
 
+use super::credentials::Credentials;
 use super::ranges::{Range, RangeId, Ranges, WatchState, Work};
 
-/// Works over `member` until something is wrong with it.
+/// A member, and where its own store stood.
+pub(super) type Connected = (Member, Position);
+
+/// What reaches a session from outside, beside etcd.
+pub(super) struct Lines<'a> {
+    pub(super) commands: &'a mut mpsc::UnboundedReceiver<Command>,
+    pub(super) credentials: &'a mut Credentials,
+    /// For a new connection, when the credentials change.
+    pub(super) members: &'a mut Members,
+}
+
+/// Works over one connection until something is wrong with it, until there is one with new credentials
+/// to go on with, or until nobody gives commands any more, which is told by none.
 ///
 /// # Errors
-/// What is wrong. It ends well only when `commands` closes.
+/// What is wrong.
 pub(super) async fn run(
     task: &Task,
     ranges: &mut Ranges,
-    commands: &mut mpsc::UnboundedReceiver<Command>,
-    member: Member,
-    position: Position,
-) -> Result<(), String> {
+    lines: Lines<'_>,
+    (member, position): Connected,
+) -> Result<Option<Connected>, String> {
+    let Lines { commands, credentials, members } = lines;
     let mut session = Session::new(task, ranges, member, position);
     session.ask();
+    let renewed = renewed(task, credentials, members);
+    tokio::pin!(renewed);
     let beat = task.timing.heartbeat;
     let mut heartbeat = interval_at(Instant::now() + beat, beat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -55,8 +70,9 @@ pub(super) async fn run(
                 Some(Command::Want(service)) => session.want(service),
                 Some(Command::Forget(service)) => session.forget(&service),
                 Some(Command::Check(service)) => session.check(service),
-                None => return Ok(()),
+                None => return Ok(None),
             },
+            renewed = &mut renewed => return Ok(Some(renewed)),
             response = session.watch.next() => match response {
                 Some(Ok(response)) => session.response(&response)?,
                 Some(Err(error)) => return Err(error.to_string()),
@@ -67,6 +83,26 @@ pub(super) async fn run(
             }
             _ = heartbeat.tick() => session.beat()?,
             () = sleep_until(silent) => session.silent()?,
+        }
+    }
+}
+
+/// Waits until the credentials change, and connects with the new ones. Where they are of no use, the
+/// old connection is still better than none.
+async fn renewed(task: &Task, credentials: &mut Credentials, members: &mut Members) -> Connected {
+    loop {
+        credentials.changed().await;
+        let source = &task.name;
+        match members.connect_any().await {
+            Ok(connected) => {
+                tracing::info!(%source, "credentials have changed, and work");
+                return connected;
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                tracing::warn!(%source, problem, "credentials have changed, and do not work: \
+                    the connection made with the old ones is kept");
+            }
         }
     }
 }

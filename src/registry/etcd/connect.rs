@@ -46,7 +46,7 @@ impl Members {
         self.next = (self.next + 1) % count.max(1);
 
         let endpoint: Arc<str> = without_user(url).into();
-        let options = self.options(url, &endpoint)?;
+        let options = self.options(url)?;
         let client = Client::connect([url], Some(options)).await;
         let client = client.map_err(|error| EtcdError::call(&endpoint, "connect", &error))?;
         let member = Member { client, endpoint };
@@ -67,7 +67,7 @@ impl Members {
         self.connect().await
     }
 
-    fn options(&self, url: &str, endpoint: &Arc<str>) -> Result<ConnectOptions, EtcdError> {
+    fn options(&self, url: &str) -> Result<ConnectOptions, EtcdError> {
         let source = &self.source;
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
@@ -84,15 +84,10 @@ impl Members {
             options = options.with_user(&source.username, password);
         }
         if url.starts_with("https://") {
-            let Some(ca) = &source.ca_file else {
-                return Err(EtcdError::Settings {
-                    endpoint: Arc::clone(endpoint),
-                    problem: "https needs ca_file, the certificates that the member's is checked \
-                              against"
-                        .to_owned(),
-                });
+            let mut tls = match &source.ca_file {
+                Some(ca) => TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+                None => TlsOptions::new().with_native_roots(),
             };
-            let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca)?));
             if let (Some(cert), Some(key)) = (&source.cert_file, &source.key_file) {
                 tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
             }

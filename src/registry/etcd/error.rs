@@ -20,14 +20,6 @@ pub enum EtcdError {
         /// What the system says.
         problem: Arc<std::io::Error>,
     },
-    /// The settings make no connection possible.
-    #[error("{endpoint}: {problem}")]
-    Settings {
-        /// Client URL, without user information.
-        endpoint: Arc<str>,
-        /// What is wrong.
-        problem: String,
-    },
     /// A call failed.
     #[error("{endpoint}: {call}: {message}")]
     Call {
