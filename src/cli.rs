@@ -8,6 +8,7 @@ mod admin_client;
 mod check;
 mod columns;
 mod config_flags;
+mod doctor;
 mod failure;
 mod generate;
 mod output;
@@ -40,6 +41,7 @@ Examples:
                                                    call the service `orders` through it
   pillion services                                 which services it knows
   pillion why orders                               where a call to `orders` goes, and why
+  pillion doctor orders                            where such a call breaks, if it does
   pillion registry ls orders                       what etcd itself holds of it; needs no proxy
 
 Exit status: 0 done, 1 failed while running, 2 usage or configuration.";
@@ -52,6 +54,7 @@ enum Command {
     Demo(run::Demo),
     Services(services::Services),
     Why(why::Why),
+    Doctor(Box<doctor::Doctor>),
     Registry(Box<registry::Registry>),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -88,6 +91,7 @@ impl Command {
             Self::Demo(demo) => demo.run(),
             Self::Services(services) => services.run(),
             Self::Why(why) => why.run(),
+            Self::Doctor(doctor) => doctor.run(),
             Self::Registry(registry) => registry.run(),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),

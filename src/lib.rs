@@ -17,6 +17,7 @@ pub mod config;
 pub mod connect;
 pub mod demo;
 pub mod discovery;
+pub mod doctor;
 pub mod drain;
 pub mod formats;
 pub mod grpc_timeout;

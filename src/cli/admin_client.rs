@@ -1,4 +1,4 @@
-//! Asks a running proxy over its admin address. Used by `services` and `why`.
+//! Asks a running proxy over its admin address. Used by `services`, `why` and `doctor`.
 
 use std::{error::Error, fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
@@ -37,7 +37,7 @@ pub(super) struct AdminFlags {
 
 /// Where a proxy answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum AdminUrl {
+pub(super) enum AdminUrl {
     /// `host:port`.
     Tcp(String),
     /// A Unix domain socket.
@@ -46,7 +46,7 @@ enum AdminUrl {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-enum AdminError {
+pub(super) enum AdminError {
     /// Nothing listens there.
     #[error("no proxy answers at {url}; is `pillion run` running? give --admin")]
     Absent { url: String, source: io::Error },
@@ -85,7 +85,7 @@ impl AdminFlags {
 
 impl AdminUrl {
     /// The body of what `GET path` answers.
-    async fn get(&self, path: &str) -> Result<Bytes, AdminError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes, AdminError> {
         let answer = tokio::time::timeout(LIMIT, async {
             match self {
                 Self::Tcp(host) => self.exchange(TcpStream::connect(host).await, host, path).await,

@@ -4,6 +4,7 @@
 
 mod canned_admin;
 mod copy;
+mod doctor;
 mod endpoints;
 #[path = "../support/etcd.rs"]
 #[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
