@@ -67,7 +67,6 @@ fn advice(error: &EtcdError) -> String {
     let text = error.to_string();
     match error {
         EtcdError::File { .. } => "let the user of this process read the file".to_owned(),
-        EtcdError::Settings { .. } => "mend the source in the configuration".to_owned(),
         _ if error.is_permission() => {
             "grant the user read access to the source's prefix".to_owned()
         }
