@@ -9,9 +9,11 @@ mod check;
 mod columns;
 mod config_flags;
 mod doctor;
+mod etcd_flags;
 mod failure;
 mod generate;
 mod output;
+mod policy;
 mod registry;
 mod run;
 mod services;
@@ -56,6 +58,7 @@ enum Command {
     Why(why::Why),
     Doctor(Box<doctor::Doctor>),
     Registry(Box<registry::Registry>),
+    Policy(Box<policy::Policy>),
     Completions(generate::Completions),
     Man(generate::Man),
 }
@@ -93,6 +96,7 @@ impl Command {
             Self::Why(why) => why.run(),
             Self::Doctor(doctor) => doctor.run(),
             Self::Registry(registry) => registry.run(),
+            Self::Policy(policy) => policy.run(),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),
         }

@@ -14,6 +14,9 @@ pub(super) enum Failure {
     /// The configuration cannot be used. Exit status 2.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// Files say something wrong, each mistake on a line that starts with its place. Exit status 2.
+    #[error("{0}")]
+    Mistakes(String),
     /// What was typed cannot be used, beyond what clap sees. Exit status 2.
     #[error("{0}")]
     Usage(String),
@@ -32,7 +35,7 @@ impl Failure {
     pub(super) fn report(&self) -> ExitCode {
         // A mistake in a file starts with its place, as editors expect it.
         let (status, prefix) = match self {
-            Self::Config(_) => (2, ""),
+            Self::Config(_) | Self::Mistakes(_) => (2, ""),
             Self::Usage(_) => (2, "error: "),
             Self::Failed(_) => (1, "error: "),
         };

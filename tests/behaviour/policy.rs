@@ -253,6 +253,8 @@ async fn what_the_document_tells_to_type_does_what_it_says() {
     assert!(client.call("pay").await.is_ok());
     let typed = std::process::Command::new("sh")
         .args(["-ec", code("sh")])
+        .env("PATH", with_pillion())
+        .env("PILLION_ETCD", etcd.url())
         .env("ETCDCTL_ENDPOINTS", etcd.url())
         .env("ETCDCTL_API", "3")
         .output()
@@ -264,4 +266,11 @@ async fn what_the_document_tells_to_type_does_what_it_says() {
     .await;
     let ways = async || pillion.get("/why?authority=orders").await.json()["route"]["ways"].clone();
     until("the canary is there", async || ways().await[0]["share"] == 0.1).await;
+}
+
+/// The search path for programs, with the one under test in front.
+fn with_pillion() -> std::ffi::OsString {
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_pillion")).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap()
 }

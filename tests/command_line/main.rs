@@ -10,6 +10,7 @@ mod endpoints;
 #[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
 mod etcd;
 mod lint;
+mod policy;
 mod records;
 mod registry;
 mod running;
