@@ -77,7 +77,7 @@ impl Policy {
         let source = of_file.as_ref().map(|place| &*place.source);
         let source = self.etcd.base(self.etcd.source().or(source))?;
         let prefix = self.policy_prefix.as_deref();
-        let prefix = prefix.or(of_file.as_ref().map(|place| &*place.prefix));
+        let prefix = prefix.or_else(|| of_file.as_ref().map(|place| &*place.prefix));
         let prefix = prefix.unwrap_or(LivePolicy::DEFAULT_PREFIX).trim_end_matches('/').to_owned();
         Ok(Place { source: usable(self.etcd.over(source))?, prefix })
     }
