@@ -41,7 +41,7 @@ mod frames;
 mod goaway;
 mod headers;
 mod interop;
-mod policy;
+mod live_policy;
 mod ports;
 mod registry;
 mod reload;
