@@ -9,6 +9,7 @@ mod default_file;
 mod document;
 mod effective;
 mod etcd_url;
+mod hash_on;
 mod load;
 mod nearest;
 mod policy_keys;
@@ -26,6 +27,7 @@ pub use default_file::default_file;
 pub use document::{Document, DocumentError, DocumentKey, DocumentKeyError};
 pub use effective::{effective, effective_json};
 pub use etcd_url::{EtcdUrl, EtcdUrlError};
+pub use hash_on::{HashOn, HashOnError};
 pub use load::{Loaded, Overrides, load};
 pub use nearest::nearest;
 pub use policy_keys::PolicyKeys;
@@ -33,8 +35,8 @@ pub use problem::{ConfigErrors, Problem};
 pub use raw::definition;
 pub use settings::{
     AccessLog, Action, Balance, Branch, Connection, DirectResponse, EmptyPolicy, EtcdSource, Fault,
-    FileSource, HashOn, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch, Percent,
-    Policy, Ready, Route, RouteMatch, Settings, SocketPath, SocketPathError, Source, SourceKind,
-    Split, ValueMatch,
+    FileSource, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch, Percent, Policy, Ready,
+    Route, RouteMatch, Settings, SocketPath, SocketPathError, Source, SourceKind, Split,
+    ValueMatch,
 };
 pub use table::{KeyDef, Shape, TableDef};

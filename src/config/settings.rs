@@ -369,14 +369,3 @@ impl LivePolicy {
     /// Start of the keys, where nothing else is said.
     pub const DEFAULT_PREFIX: &str = "/pillion/policy";
 }
-
-/// What of a call is hashed, so that calls with the same value are treated alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HashOn {
-    /// The value of the header with this name, in lower case.
-    Header(String),
-    /// The value of the cookie with this name.
-    Cookie(String),
-    /// `:path`.
-    Path,
-}

@@ -12,6 +12,8 @@ pub(super) use route::{
 };
 
 use super::{
+    HashOn,
+    hash_on::HashOnError,
     nearest::nearest,
     settings::{
         AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, SocketPathError,
@@ -92,6 +94,20 @@ impl Word for Balance {
         ("round_robin", Self::RoundRobin),
         ("p2c", Self::P2c),
     ];
+}
+
+impl Text for HashOn {
+    fn allowed() -> String {
+        Self::ALLOWED.to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().or_else(|wrong: HashOnError| Self::refuse(&wrong.to_string()))
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl Word for Connection {

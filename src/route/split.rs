@@ -85,6 +85,7 @@ fn hash(on: &HashOn, asked: &Asked<'_>) -> Option<u64> {
     match on {
         HashOn::Path => Some(stable_hash(asked.path.as_bytes())),
         HashOn::Header(name) => asked.headers.get(name).map(|value| stable_hash(value.as_bytes())),
+        HashOn::Source => None,
         HashOn::Cookie(name) => {
             let cookies = asked.headers.get_all(http::header::COOKIE).iter();
             let cookies = cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));

@@ -215,7 +215,7 @@ mod tests {
             ("service = \"s\"\nsplit_on = \"path\"", "4:12: route.split_on: there is no `split`"),
             (
                 "service = \"s\"\nsplit_on = \"user\"\nsplit = [{ weight = 1 }]",
-                "4:12: route.split_on: \"user\" cannot be used; allowed: \"header:NAME\"",
+                "4:12: route.split_on: \"user\" is not what a key can be taken from; allowed: \"header",
             ),
             ("service = \"s\"\nfault = {}", "4:9: route.fault: `delay` or `abort` is needed"),
             (

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::RawPolicy;
 use crate::config::{
-    settings::HashOn,
+    HashOn,
     table::table,
     text::{
         AuthorityPattern, ChangedHeader, HeaderText, MatchedHeader, Method, PathPrefix, PlainText,

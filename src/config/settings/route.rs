@@ -4,9 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderName;
 
-use super::HashOn;
 use crate::{
-    config::PolicyKeys,
+    config::{HashOn, PolicyKeys},
     model::{GrpcStatus, Selectors, ServiceName, Statuses},
 };
 

@@ -3,10 +3,7 @@
 use http::HeaderName;
 
 use super::{Text, checked, one_of, unknown_word};
-use crate::{
-    config::settings::{HashOn, ValueMatch},
-    model::GrpcStatus,
-};
+use crate::{config::settings::ValueMatch, model::GrpcStatus};
 
 checked!(
     /// Pattern of an authority.
@@ -152,30 +149,6 @@ impl Text for ValuePattern {
 
     fn to_text(&self) -> String {
         self.0.to_string()
-    }
-}
-
-impl Text for HashOn {
-    fn allowed() -> String {
-        "\"header:NAME\", \"cookie:NAME\" or \"path\"".to_owned()
-    }
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        let token = |name: &str| HeaderName::from_bytes(name.as_bytes()).is_ok();
-        match text.split_once(':') {
-            None if text == "path" => Ok(Self::Path),
-            Some(("header", name)) if token(name) => Ok(Self::Header(name.to_ascii_lowercase())),
-            Some(("cookie", name)) if token(name) => Ok(Self::Cookie(name.to_owned())),
-            _ => Self::refuse(&format!("{text:?} cannot be used")),
-        }
-    }
-
-    fn to_text(&self) -> String {
-        match self {
-            Self::Header(name) => format!("header:{name}"),
-            Self::Cookie(name) => format!("cookie:{name}"),
-            Self::Path => "path".to_owned(),
-        }
     }
 }
 
