@@ -16,6 +16,7 @@ mod policy_keys;
 mod problem;
 mod raw;
 mod read;
+mod register;
 mod render;
 mod settings;
 mod table;
@@ -33,6 +34,7 @@ pub use nearest::nearest;
 pub use policy_keys::PolicyKeys;
 pub use problem::{ConfigErrors, Problem};
 pub use raw::definition;
+pub use register::{Details, HealthCheck, Probe, Register};
 pub use settings::{
     AccessLog, Action, Balance, Branch, Connection, DirectResponse, EmptyPolicy, EtcdSource, Fault,
     FileSource, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch, Percent, Policy, Ready,

@@ -4,6 +4,7 @@
 //! inherited. [`super::read`] calls it with a file whose single values are read; values that were
 //! wrong have been noted already and count as absent.
 
+mod register;
 mod route;
 
 use std::{
@@ -27,7 +28,10 @@ use super::{
     value::Text,
 };
 
-/// Settings of `raw`, noting what is wrong. Relative paths start at `folder`.
+pub(super) use register::against_sources;
+
+/// Settings of `raw`, noting what is wrong; what registrations need of sources is left to
+/// [`against_sources`]. Relative paths start at `folder`.
 pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Settings {
     let default = Settings::default();
     let listeners = listeners(raw, problems).unwrap_or(default.listeners);
@@ -42,6 +46,11 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
     Settings {
         workers: raw.workers.get().map_or(default.workers, |count| count.0 as usize),
         drain_timeout: raw.drain_timeout.get().copied().unwrap_or(default.drain_timeout),
+        drain_propagation: raw
+            .drain_propagation
+            .get()
+            .copied()
+            .unwrap_or(default.drain_propagation),
         access_log: raw.access_log.get().copied().unwrap_or(default.access_log),
         state_dir: path(&raw.state_dir, folder),
         node: raw.node.get().map_or(default.node, node),
@@ -49,6 +58,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         admin,
         live_policy: live_policy(&raw.policy, &sources, problems),
         sources,
+        registers: register::registers(raw, problems),
         services: services
             .map(|(name, raw)| (name.clone(), Arc::new(policy(raw, &defaults))))
             .collect(),

@@ -11,6 +11,27 @@ name = "static"
 kind = "file"
 path = "services.toml"
 
+[[register]]
+service = "pay"
+address = "10.0.0.5:9000"
+source = "main"
+format = "kratos"
+id = "pay-1"
+name = "pay"
+weight = 100
+version = "v1"
+zone = "a"
+metadata = { gpu = true }
+ttl = "15s"
+
+[register.health]
+kind = "grpc"
+target = "127.0.0.1:9000"
+interval = "5s"
+timeout = "1s"
+healthy_after = 1
+unhealthy_after = 3
+
 [service."orders"]
 connection = "pooled"
 timeout = "2s"
@@ -74,7 +95,7 @@ mod tests {
         let text: String = default_file().lines().map(uncomment).collect();
         let settings = parse(&text, Path::new("/")).unwrap();
         assert_eq!((settings.sources.len(), settings.services.len()), (2, 1));
-        assert_eq!(settings.routes.len(), 3);
+        assert_eq!((settings.routes.len(), settings.registers.len()), (3, 1));
     }
 
     #[test]

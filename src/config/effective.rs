@@ -3,6 +3,7 @@
 //! `pillion config` prints it, `GET /config` answers it. It holds no secret, because no key of the
 //! file does: passwords and keys are in files of their own, which are only named.
 
+mod register;
 mod route;
 
 use std::path::PathBuf;
@@ -11,7 +12,10 @@ use toml::Spanned;
 
 use super::{
     etcd_url::EtcdUrl,
-    raw::{RawAdmin, RawFile, RawListener, RawLivePolicy, RawNode, RawPolicy, RawRoute, RawSource},
+    raw::{
+        RawAdmin, RawFile, RawListener, RawLivePolicy, RawNode, RawPolicy, RawRegister, RawRoute,
+        RawSource,
+    },
     render::render,
     settings::{EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
     table::Key,
@@ -39,12 +43,14 @@ impl From<&Settings> for RawFile {
         Self {
             workers: Count(u32::try_from(settings.workers).unwrap_or(u32::MAX)).into(),
             drain_timeout: settings.drain_timeout.into(),
+            drain_propagation: settings.drain_propagation.into(),
             access_log: settings.access_log.into(),
             state_dir: settings.state_dir.clone().unwrap_or_default().into(),
             node: RawNode::from(&settings.node).into(),
             listener: each(&settings.listeners, listener).into(),
             admin: RawAdmin { address: settings.admin.clone().into() }.into(),
             source: each(&settings.sources, RawSource::from).into(),
+            register: each(&settings.registers, RawRegister::from).into(),
             defaults: RawPolicy::from(&*settings.defaults).into(),
             service: services.collect::<std::collections::BTreeMap<_, _>>().into(),
             route: each(&settings.routes, RawRoute::from).into(),
@@ -147,6 +153,7 @@ mod tests {
         let text = r#"
             workers = 2
             drain_timeout = "1m 30s"
+            drain_propagation = "2s"
             access_log = "json"
             state_dir = "/var/lib/pillion"
             node = { service = "shop", id = "shop-1", cluster = "c", zone = "z", env = "prod" }
@@ -169,6 +176,36 @@ mod tests {
             [[source]]
             kind = "file"
             path = "services.toml"
+            [[register]]
+            name = "pay-a"
+            service = "pay"
+            address = "10.0.0.5:9000"
+            source = "a"
+            format = "go-zero"
+            id = "pay-1"
+            weight = 50
+            version = "v1"
+            zone = "z"
+            metadata = { gpu = true, "a.b" = 1, c = "x\"y" }
+            ttl = "10s"
+            [register.health]
+            kind = "exec"
+            target = "true; \"x\""
+            interval = "2s"
+            timeout = "500ms"
+            healthy_after = 2
+            unhealthy_after = 5
+            [[register]]
+            service = "shop"
+            address = "shop.internal:9000"
+            source = "a"
+            health = { kind = "grpc", target = "127.0.0.1:9000/shop.Shop" }
+            [[register]]
+            service = "web"
+            address = "[::1]:80"
+            source = "a"
+            format = "etcd-naming"
+            health = { kind = "http", target = "http://127.0.0.1:80/health?a=b" }
             [defaults]
             balance = "round_robin"
             filter = "version=v2;version=v1;"

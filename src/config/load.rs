@@ -41,14 +41,22 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigErrors`], with every mistake of the file.
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
-    let mut settings = match path {
-        Some(path) => read_file(path)?,
-        None => Settings::default(),
+    let mut applied = Ok(());
+    let mut finish = |settings: &mut Settings| {
+        applied = apply(overrides, settings);
+        if settings.node.id.is_empty() {
+            settings.node.id = host_name();
+        }
     };
-    apply(overrides, &mut settings)?;
-    if settings.node.id.is_empty() {
-        settings.node.id = host_name();
-    }
+    let settings = match path {
+        Some(path) => read_file(path, finish)?,
+        None => {
+            let mut settings = Settings::default();
+            finish(&mut settings);
+            settings
+        }
+    };
+    applied?;
     Ok(Loaded { settings, path: path.map(Path::to_owned) })
 }
 
@@ -101,7 +109,7 @@ fn unused_name(sources: &[Source]) -> String {
 }
 
 /// The name of this host, as far as it can be the value of a header; else empty.
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().unwrap_or_default();
     name.chars().filter(char::is_ascii_graphic).collect()

@@ -5,12 +5,14 @@
 //! key: write it here, check it in [`super::check`], and say in [`mod@super::effective`] how settings
 //! are written back. Defaults are those of [`super::Settings`].
 
+mod register;
 mod route;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use toml::Spanned;
 
+pub(super) use register::{RawRegister, RawRegisterHealth};
 pub(super) use route::{RawBranch, RawFault, RawHeaderChanges, RawRespond, RawRoute};
 
 use super::{
@@ -34,6 +36,9 @@ table! {
         workers: Count<0, 1024>,
         /// Longest time that a stop waits for calls in flight.
         drain_timeout: Duration,
+        /// Time between taking registrations out of the registry and refusing calls, when the
+        /// process stops: so long others may take to see it.
+        drain_propagation: Duration,
         /// One line for each call on stdout: none, a JSON object, or key=value pairs.
         access_log: AccessLog,
         /// Folder that keeps what is known of etcd, so that it is served after a start without etcd;
@@ -47,6 +52,8 @@ table! {
         admin: RawAdmin,
         /// Where endpoints are learned from.
         source: Vec<Spanned<RawSource>>,
+        /// What is put into a registry.
+        register: Vec<Spanned<RawRegister>>,
         /// How calls of every service are made.
         defaults: RawPolicy,
         /// Services that differ from [defaults].

@@ -15,18 +15,21 @@ use super::{
     value::{Scope, Value},
 };
 
-/// Settings of the file at `path`, with [`super::Node::id`] as it is written.
+/// Settings of the file at `path`, after `finish` has changed them as flags and variables ask for.
 ///
 /// # Errors
 /// [`ConfigErrors::Unreadable`], or [`ConfigErrors::Wrong`] with every mistake.
-pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigErrors> {
+pub(super) fn read_file(
+    path: &Path,
+    finish: impl FnOnce(&mut Settings),
+) -> Result<Settings, ConfigErrors> {
     let unreadable = |source| ConfigErrors::Unreadable { path: path.to_owned(), source };
     let bytes = fs::read(path).map_err(unreadable)?;
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let folder = absolute.parent().unwrap_or(&absolute);
     let wrong = |problems| ConfigErrors::Wrong { path: path.to_owned(), problems };
     let text = str::from_utf8(&bytes).map_err(|error| wrong(vec![not_text(&bytes, error)]))?;
-    parse(text, folder).map_err(wrong)
+    parse_and(text, folder, finish).map_err(wrong)
 }
 
 /// Settings of a file's `text`, with [`super::Node::id`] as it is written. Relative paths start at
@@ -34,10 +37,23 @@ pub(super) fn read_file(path: &Path) -> Result<Settings, ConfigErrors> {
 ///
 /// # Errors
 /// Every mistake, in the order of the text.
+#[cfg(test)]
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Settings, Vec<Problem>> {
+    parse_and(text, folder, |_| ())
+}
+
+fn parse_and(
+    text: &str,
+    folder: &Path,
+    finish: impl FnOnce(&mut Settings),
+) -> Result<Settings, Vec<Problem>> {
     let mut problems = Problems::default();
-    let settings =
-        read(text, &mut problems).map(|raw| check::settings(&raw, folder, &mut problems));
+    let settings = read(text, &mut problems).map(|raw| {
+        let mut settings = check::settings(&raw, folder, &mut problems);
+        finish(&mut settings);
+        check::against_sources(&raw, &settings, &mut problems);
+        settings
+    });
     settings.filter(|_| problems.is_empty()).ok_or_else(|| problems.locate(text))
 }
 
@@ -93,8 +109,8 @@ mod tests {
             mistakes(text),
             [
                 "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
-                 workers, drain_timeout, access_log, state_dir, node, listener, admin, source, \
-                 defaults, service, route, policy",
+                 workers, drain_timeout, drain_propagation, access_log, state_dir, node, listener, \
+                 admin, source, register, defaults, service, route, policy",
                 "4:20: node.zone: found the number 7; allowed: printable ASCII characters, \
                  without spaces around them",
                 "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \
@@ -125,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_later_version_is_unknown() {
-        for key in ["[[register]]\nservice = \"a\"", "max_memory = \"1\""] {
+        for key in ["max_memory = \"1\""] {
             assert!(mistakes(key)[0].contains("unknown key"), "{key}");
         }
     }

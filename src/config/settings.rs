@@ -17,6 +17,7 @@ pub use route::{
     Split, ValueMatch,
 };
 
+use super::register::Register;
 use crate::model::{Selectors, ServiceName};
 
 /// Everything that one configuration says, checked. The default is what an empty file says, but
@@ -27,6 +28,8 @@ pub struct Settings {
     pub workers: usize,
     /// Longest time that a drain waits for calls in flight. Default 30 s.
     pub drain_timeout: Duration,
+    /// Time between taking registrations out and refusing calls. Default 1 s.
+    pub drain_propagation: Duration,
     /// One line a call on stdout, or none.
     pub access_log: AccessLog,
     /// Folder that keeps the last sets of etcd sources, if any. Read at start only.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub admin: SocketPath,
     /// Where endpoints are learned from, in the order of precedence.
     pub sources: Vec<Source>,
+    /// What is put into the registries of sources.
+    pub registers: Vec<Register>,
     /// Policy of a service that has none of its own.
     pub defaults: Arc<Policy>,
     /// Policies of single services.
@@ -64,6 +69,11 @@ impl Settings {
             SourceKind::File(_) => None,
         }
     }
+
+    /// The source of this name.
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| *source.name == *name)
+    }
 }
 
 impl Default for Settings {
@@ -72,6 +82,7 @@ impl Default for Settings {
         Self {
             workers: 0,
             drain_timeout: Duration::from_secs(30),
+            drain_propagation: Duration::from_secs(1),
             access_log: AccessLog::default(),
             state_dir: None,
             node: Node::default(),
@@ -81,6 +92,7 @@ impl Default for Settings {
                 name: Source::DEFAULT_NAME.into(),
                 kind: SourceKind::Etcd(EtcdSource::default()),
             }],
+            registers: Vec::new(),
             defaults: Arc::default(),
             services: HashMap::new(),
             routes: Vec::new(),

@@ -3,10 +3,12 @@
 //! Every check of a single value is here, so that documentation and error messages, which both
 //! quote [`Text::allowed`], cannot say anything else than the check does.
 
+mod register;
 mod route;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub(super) use register::{HealthKind, HttpUrl, Ttl};
 pub(super) use route::{
     AuthorityPattern, ChangedHeader, MatchedHeader, Method, PathPrefix, ValuePattern,
 };
@@ -302,7 +304,7 @@ checked!(
 );
 
 checked!(
-    /// Name of a source: a metric label and a value in selectors.
+    /// Name of a source or a registration: a metric label and a value in selectors.
     SourceName,
     "1 to 63 letters, digits and - _ .",
     |text| {

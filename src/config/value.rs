@@ -190,6 +190,48 @@ impl Value for PercentValue {
 
 const PERCENT: &str = "a number from 0.0 to 100.0";
 
+/// Text by key; numbers and booleans may be written as such.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Metadata(pub(super) BTreeMap<String, String>);
+
+impl Metadata {
+    const ALLOWED: &str = "a table of strings, numbers and booleans, such as { gpu = true }";
+}
+
+impl Value for Metadata {
+    fn shape() -> Shape {
+        Shape::Value(Self::ALLOWED.to_owned())
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>, scope: &Scope, problems: &mut Problems) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else {
+            unexpected(value, scope, Self::ALLOWED, problems);
+            return None;
+        };
+        let mut read = BTreeMap::new();
+        for (key, value) in table {
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::Float(number) => number.to_string(),
+                DeValue::Boolean(flag) => flag.to_string(),
+                _ => {
+                    let allowed = "a string, a number or a boolean";
+                    unexpected(value, &scope.child(key.get_ref()), allowed, problems);
+                    continue;
+                }
+            };
+            read.insert(key.get_ref().to_string(), text);
+        }
+        Some(Self(read))
+    }
+
+    fn write(&self) -> toml::Value {
+        let entries = self.0.iter().map(|(key, text)| (key.clone(), text.clone().into()));
+        entries.collect::<toml::Table>().into()
+    }
+}
+
 /// A value that keeps its place, so that what is missing in it can be noted there.
 impl<T: Value> Value for Spanned<T> {
     fn shape() -> Shape {
