@@ -22,6 +22,7 @@ pub mod drain;
 pub mod formats;
 pub mod grpc_timeout;
 pub mod lint;
+pub mod health;
 pub mod listener;
 pub mod live;
 pub mod metrics;

@@ -1,0 +1,94 @@
+//! Asks whether something that serves calls is well.
+//!
+//! [`run`] is one probe, [`Verdict`] what many of them come to, [`watch`] both, for ever. Registration
+//! watches the application beside this proxy; nothing here knows of that. A probe never takes longer
+//! than its limit, and leaves nothing behind: no connection, no process.
+
+mod exec;
+mod grpc;
+mod page;
+mod tcp;
+mod verdict;
+
+use std::{io, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+pub use verdict::Verdict;
+
+use crate::backoff::jitter;
+use crate::config::{HealthCheck, Probe};
+
+/// Between two probes of what has not been healthy yet: it is about to be.
+const AT_START: Duration = Duration::from_secs(1);
+
+/// Why a probe failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwell {
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    /// It takes no connection.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, io::Error),
+    /// The answer is not one of the protocol.
+    #[error("{0}")]
+    Protocol(String),
+    /// It says that it is not well.
+    #[error("{0}")]
+    Says(String),
+    /// The command could not be started.
+    #[error("cannot run /bin/sh: {0}")]
+    Command(io::Error),
+}
+
+/// Asks once, for at most `limit`. Dropping the future ends the probe.
+///
+/// # Errors
+/// [`Unwell`] says why it is not well.
+pub async fn run(probe: &Probe, limit: Duration) -> Result<(), Unwell> {
+    let asked = async {
+        match probe {
+            Probe::None => Ok(()),
+            Probe::Grpc { address, service } => grpc::ask(address, service).await,
+            Probe::Tcp(address) => tcp::connect(address.as_str()).await.map(drop),
+            Probe::Http(url) => page::ask(url).await,
+            Probe::Exec(command) => exec::run(command).await,
+        }
+    };
+    timeout(limit, asked).await.unwrap_or(Err(Unwell::Late(limit)))
+}
+
+/// Asks for ever, and tells of each answer and what it all comes to. `verdict` is what is known
+/// already.
+pub async fn watch(
+    check: &HealthCheck,
+    verdict: Verdict,
+    mut tell: impl FnMut(Verdict, Result<(), Unwell>),
+) {
+    if check.probe == Probe::None {
+        tell(Verdict::new(Some(true)), Ok(()));
+        return std::future::pending().await;
+    }
+    watch_by(async || run(&check.probe, check.timeout).await, check, verdict, tell).await;
+}
+
+async fn watch_by(
+    ask: impl AsyncFn() -> Result<(), Unwell>,
+    check: &HealthCheck,
+    mut verdict: Verdict,
+    mut tell: impl FnMut(Verdict, Result<(), Unwell>),
+) {
+    let mut was_healthy = verdict.healthy() == Some(true);
+    loop {
+        let answer = ask().await;
+        verdict.note(answer.is_ok(), check);
+        was_healthy |= verdict.healthy() == Some(true);
+        tell(verdict, answer);
+        let wait = if was_healthy { check.interval } else { check.interval.min(AT_START) };
+        sleep(jitter(wait)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
