@@ -70,11 +70,11 @@ pub async fn watch(
         tell(Verdict::new(Some(true)), Ok(()));
         return std::future::pending().await;
     }
-    watch_by(async || run(&check.probe, check.timeout).await, check, verdict, tell).await;
+    watch_by(|| run(&check.probe, check.timeout), check, verdict, tell).await;
 }
 
-async fn watch_by(
-    ask: impl AsyncFn() -> Result<(), Unwell>,
+async fn watch_by<F: Future<Output = Result<(), Unwell>>>(
+    ask: impl Fn() -> F,
     check: &HealthCheck,
     mut verdict: Verdict,
     mut tell: impl FnMut(Verdict, Result<(), Unwell>),

@@ -33,6 +33,7 @@ pub mod policy;
 pub mod probe;
 pub mod proxy;
 pub mod pulse;
+pub mod register;
 pub mod registry;
 pub mod route;
 pub mod telemetry;

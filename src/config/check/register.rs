@@ -314,8 +314,8 @@ mod tests {
             found.starts_with("register.name: \"pay\" is taken; allowed: any other"),
             "{found}"
         );
-        let found = mistake(&(with("") + &with("name = \"pay-2\"")));
-        assert!(found.starts_with("register: its key would be \"pay/"), "{found}");
+        let found = mistake(&(with("id = \"a\"") + &with("id = \"a\"\nname = \"pay-2\"")));
+        assert!(found.starts_with("register: its key would be \""), "{found}");
         let zero = "format = \"go-zero\"\nname = \"pay-2\"";
         assert_eq!(settings(&(with("format = \"go-zero\"") + &with(zero))).registers.len(), 2);
     }

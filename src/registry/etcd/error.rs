@@ -5,9 +5,11 @@ use std::{error::Error as _, path::PathBuf, sync::Arc};
 use etcd_client::Error;
 
 /// gRPC codes that etcd answers with and that matter here.
+const INVALID_ARGUMENT: i32 = 3;
 const NOT_FOUND: i32 = 5;
 const PERMISSION_DENIED: i32 = 7;
 const OUT_OF_RANGE: i32 = 11;
+const UNAUTHENTICATED: i32 = 16;
 
 /// Why etcd could not be asked, or did not answer. Holds no secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,6 +53,17 @@ impl EtcdError {
     /// Whether this user may not read these keys: no other member will say otherwise.
     pub const fn is_permission(&self) -> bool {
         matches!(self, Self::Call { code: Some(PERMISSION_DENIED), .. })
+    }
+
+    /// Whether the login or the permission is missing: other credentials may do, or a change in etcd.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Call { code: Some(PERMISSION_DENIED | UNAUTHENTICATED), .. } => true,
+            Self::Call { code: Some(INVALID_ARGUMENT), message, .. } => {
+                message.contains("auth") || message.contains("user name is empty")
+            }
+            _ => false,
+        }
     }
 
     /// Whether the lease has expired or was revoked: what it held is gone with it.

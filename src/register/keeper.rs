@@ -1,0 +1,334 @@
+//! Keeps one registration as it is wanted, through everything that etcd may do.
+//!
+//! A session is the work over one connection to one member. When anything goes wrong with it the next
+//! member is asked, early enough that the lease lives on while a single member is well; when all of
+//! them have failed, again and again after waits that grow to a few seconds. It ends only when the
+//! registration has been told to leave, and nothing of it is left in etcd.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use crate::backoff::Backoff;
+use crate::registry::etcd::{EtcdError, KeyChange};
+
+use super::{
+    hand::{Hand, Step},
+    report::{Progress, State},
+    spec::Spec,
+    store::{Line, Store, Watch},
+    wish::Wish,
+};
+
+/// Longest limit of one call, and longest wait after failures.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Shortest limit of one call: less than that is no sign of trouble on a busy machine.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// First wait after all members have failed.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// A watch that ends sooner than this is no accident.
+const SHORT_WATCH: Duration = Duration::from_secs(1);
+
+/// The keeper of one registration.
+pub(super) struct Keeper<S: Store> {
+    spec: Arc<Spec>,
+    store: Arc<S>,
+    wish: watch::Receiver<Wish>,
+    progress: Arc<watch::Sender<Progress>>,
+    hand: Hand,
+    backoff: Backoff,
+    /// Connections and sessions in a row that came to nothing.
+    failures: usize,
+}
+
+/// How a session ended.
+enum End<L> {
+    /// Nothing is wanted and nothing is held; for good.
+    Gone,
+    /// Nothing is wanted and nothing is held.
+    Idle,
+    /// There is a new connection, with new credentials.
+    Renewed(L),
+    /// Another member is to be asked.
+    Failed(String),
+}
+
+/// What went wrong with one call.
+enum Trouble {
+    Etcd(EtcdError),
+    Late(Duration),
+}
+
+impl<S: Store> Keeper<S> {
+    pub(super) fn new(
+        spec: Arc<Spec>,
+        store: S,
+        wish: watch::Receiver<Wish>,
+        progress: Arc<watch::Sender<Progress>>,
+    ) -> Self {
+        // What an earlier keeper has counted, and no more: it may have ended at any point.
+        let Progress { writes, failures, losses, .. } = progress.borrow().clone();
+        let counted = Progress { writes, failures, losses, ..Progress::default() };
+        let longest = (spec.ttl / 3).clamp(Duration::from_secs(1), LONGEST);
+        Self {
+            hand: Hand::new(Arc::clone(&spec), counted),
+            spec,
+            store: Arc::new(store),
+            wish,
+            progress,
+            backoff: Backoff::new(FIRST_WAIT, longest),
+            failures: 0,
+        }
+    }
+
+    /// Works until the registration has left.
+    pub(super) async fn run(mut self) {
+        let mut line = None;
+        loop {
+            let wish = self.wish.borrow_and_update().clone();
+            self.hand.forget_if_ended(Instant::now());
+            if !wish.is_wanted() && !self.hand.has_lease() {
+                self.publish();
+                if wish.leaving || self.wish.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let connected = match line.take() {
+                Some(line) => Ok(line),
+                None => within(self.limit(), self.store.connect()).await,
+            };
+            let end = match connected {
+                Ok(connected) => self.session(connected).await,
+                Err(trouble) => End::Failed(trouble.to_string()),
+            };
+            match end {
+                End::Gone => return self.publish(),
+                End::Idle => {}
+                End::Renewed(renewed) => line = Some(renewed),
+                End::Failed(problem) => self.failed(problem).await,
+            }
+        }
+    }
+
+    /// Counts a failure, and waits where all members have failed.
+    async fn failed(&mut self, problem: String) {
+        self.note(problem);
+        self.failures += 1;
+        if self.failures.is_multiple_of(self.store.members().max(1)) {
+            tokio::select! {
+                () = sleep(self.backoff.next()) => {}
+                // Whatever is wanted now, it is worth a try.
+                _ = self.wish.changed() => {}
+            }
+        }
+    }
+
+    fn note(&mut self, problem: String) {
+        let spec = &self.spec;
+        match self.hand.progress.problem {
+            None => {
+                tracing::warn!(name = %spec.name, %problem, "registration: etcd is in trouble, trying on")
+            }
+            Some(_) => tracing::debug!(name = %spec.name, %problem, "registration: trying on"),
+        }
+        self.hand.progress.failures += 1;
+        self.hand.progress.problem = Some(problem);
+        self.publish();
+    }
+
+    async fn session(&mut self, line: S::Line) -> End<S::Line> {
+        self.hand.connected(Instant::now());
+        let mut watch: Option<(<S::Line as Line>::Watch, Instant)> = None;
+        // Under way while etcd refuses what needs permission.
+        let mut renewal: Option<Renewal<S::Line>> = None;
+        loop {
+            let (wish, now) = (self.wish.borrow_and_update().clone(), Instant::now());
+            let step = match renewal {
+                None => self.hand.next(&wish, now),
+                Some(_) => match self.hand.next_beat(now).filter(|_| wish.is_wanted()) {
+                    Some(step) => step,
+                    None => {
+                        return End::Failed(self.hand.progress.problem.clone().unwrap_or_default());
+                    }
+                },
+            };
+            let until = match step {
+                Step::Gone => return End::Gone,
+                Step::Idle => {
+                    self.publish();
+                    return End::Idle;
+                }
+                Step::Watch(key, from) => {
+                    watch = Some((line.watch(&key, from), now));
+                    self.hand.watched();
+                    continue;
+                }
+                Step::Wait(until) => until,
+                step => match self.perform(&line, step).await {
+                    Ok(()) => continue,
+                    Err(Trouble::Etcd(error)) if error.is_lease_gone() => {
+                        self.hand.lease_lost(Instant::now());
+                        continue;
+                    }
+                    Err(Trouble::Etcd(error)) if error.is_refusal() && self.hand.has_lease() => {
+                        // The lease needs no permission: it is kept while new credentials are tried.
+                        self.note(error.to_string());
+                        renewal = Some(self.renew());
+                        continue;
+                    }
+                    Err(trouble) => return End::Failed(trouble.to_string()),
+                },
+            };
+            if self.hand.progress.standing.is_found() && renewal.is_none() {
+                self.failures = 0;
+                self.backoff.reset();
+            }
+            self.publish();
+            tokio::select! {
+                changed = self.wish.changed() => if changed.is_err() {
+                    return End::Gone;
+                },
+                change = next(&mut watch) => match change {
+                    Ok(change) => self.hand.noticed(change, Instant::now()),
+                    Err(error) => {
+                        let since = watch.take().map_or(now, |(_, since)| since);
+                        if since.elapsed() < SHORT_WATCH {
+                            return End::Failed(error.to_string());
+                        }
+                        self.hand.unwatched(Instant::now());
+                    }
+                },
+                renewed = ready(&mut renewal) => match renewed {
+                    Ok(line) => return End::Renewed(line),
+                    Err(trouble) => {
+                        self.note(trouble.to_string());
+                        renewal = Some(self.renew());
+                    }
+                },
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Connects anew, with credentials read anew, after a wait.
+    fn renew(&mut self) -> Renewal<S::Line> {
+        let (wait, limit, store) = (self.backoff.next(), self.limit(), Arc::clone(&self.store));
+        Box::pin(async move {
+            sleep(wait).await;
+            within(limit, store.connect()).await
+        })
+    }
+
+    /// Makes a move that asks etcd something.
+    async fn perform(&mut self, line: &S::Line, step: Step) -> Result<(), Trouble> {
+        let (sent, limit) = (Instant::now(), self.limit());
+        let hand = &mut self.hand;
+        match step {
+            Step::Grant => {
+                hand.granted(within(limit, line.grant(self.spec.ttl)).await?, sent);
+            }
+            Step::KeepAlive(lease) => {
+                hand.kept(within(limit, line.keep_alive(lease)).await?, sent);
+            }
+            Step::Read(key) => {
+                let (kv, revision) = within(limit, line.get(&key)).await?;
+                hand.read(kv, revision, Instant::now());
+            }
+            Step::Put(written, lease, expect) => {
+                let put = line.put_if(&written.key, &written.value, lease, expect);
+                let revision = within(limit, put).await?;
+                hand.put(written, lease, revision);
+            }
+            Step::Delete(key, lease) => {
+                let (kv, _) = within(limit, line.get(&key)).await?;
+                if let Some(kv) = kv.filter(|kv| kv.lease == lease.get()) {
+                    within(limit, line.delete_if(&key, kv.modified)).await?;
+                }
+                hand.deleted(&key);
+            }
+            Step::Look(lease) => {
+                let left = within(limit, line.time_left(lease)).await?;
+                hand.looked(lease, left, Instant::now());
+            }
+            Step::Revoke(lease) => {
+                within(limit, line.revoke(lease)).await?;
+                hand.forget();
+                tracing::info!(name = %self.spec.name, "taken out of the registry");
+            }
+            Step::Watch(..) | Step::Wait(_) | Step::Idle | Step::Gone => {}
+        }
+        Ok(())
+    }
+
+    /// Limit of one call: with a beat each third of the lease's time there is time for three members
+    /// before the lease ends. The longer it goes wrong, the more patient.
+    fn limit(&self) -> Duration {
+        let rounds = u32::try_from(self.failures / self.store.members().max(1)).unwrap_or(u32::MAX);
+        let ttl = self.hand.ttl();
+        let limit = (ttl / 4).clamp(SHORTEST, LONGEST).saturating_mul(rounds.saturating_add(1));
+        limit.min((ttl / 2).clamp(2 * SHORTEST, LONGEST))
+    }
+
+    fn publish(&self) {
+        let new = &self.hand.progress;
+        let name = &self.spec.name;
+        let wanted = self.wish.borrow().is_wanted();
+        self.progress.send_if_modified(|old| {
+            if old.standing != new.standing && wanted {
+                let (key, problem) = (new.key.as_deref(), new.problem.as_deref());
+                match new.standing {
+                    State::Registered => tracing::info!(%name, key, "registered"),
+                    standing => {
+                        let standing = standing.as_str();
+                        tracing::warn!(%name, key, standing, problem, "not registered as wanted");
+                    }
+                }
+            }
+            let changed = old != new;
+            if changed {
+                old.clone_from(new);
+            }
+            changed
+        });
+    }
+}
+
+/// A connection being made.
+type Renewal<L> = Pin<Box<dyn Future<Output = Result<L, Trouble>> + Send>>;
+
+async fn ready<L>(renewal: &mut Option<Renewal<L>>) -> Result<L, Trouble> {
+    match renewal {
+        Some(renewal) => renewal.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next<W: Watch>(watch: &mut Option<(W, Instant)>) -> Result<KeyChange, EtcdError> {
+    match watch {
+        Some((watch, _)) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, EtcdError>>,
+) -> Result<T, Trouble> {
+    match timeout(limit, call).await {
+        Ok(answer) => answer.map_err(Trouble::Etcd),
+        Err(_) => Err(Trouble::Late(limit)),
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Etcd(error) => error.fmt(f),
+            Self::Late(limit) => write!(f, "etcd does not answer within {limit:?}"),
+        }
+    }
+}
