@@ -244,10 +244,7 @@ impl<S: Store> Keeper<S> {
                 hand.put(written, lease, revision);
             }
             Step::Delete(key, lease) => {
-                let (kv, _) = within(limit, line.get(&key)).await?;
-                if let Some(kv) = kv.filter(|kv| kv.lease == lease.get()) {
-                    within(limit, line.delete_if(&key, kv.modified)).await?;
-                }
+                within(limit, line.delete_under(&key, lease)).await?;
                 hand.deleted(&key);
             }
             Step::Look(lease) => {

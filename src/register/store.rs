@@ -50,11 +50,11 @@ pub(super) trait Line: Send + Sync {
         expect: Expect,
     ) -> impl Future<Output = Result<Option<i64>, EtcdError>> + Send;
 
-    /// Deletes a key that was last changed at `revision`.
-    fn delete_if(
+    /// Deletes a key, if it is under this lease.
+    fn delete_under(
         &self,
         key: &str,
-        revision: i64,
+        lease: LeaseId,
     ) -> impl Future<Output = Result<(), EtcdError>> + Send;
 
     /// Watches a key from a revision on.
@@ -124,8 +124,8 @@ impl Line for Member {
         self.put_if(key.as_bytes(), value.as_bytes(), lease, expect).await
     }
 
-    async fn delete_if(&self, key: &str, revision: i64) -> Result<(), EtcdError> {
-        self.delete_if(key.as_bytes(), Expect::Modified(revision)).await.map(drop)
+    async fn delete_under(&self, key: &str, lease: LeaseId) -> Result<(), EtcdError> {
+        self.delete_if(key.as_bytes(), Expect::Under(lease)).await.map(drop)
     }
 
     fn watch(&self, key: &str, from: i64) -> KeyWatch {

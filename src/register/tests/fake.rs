@@ -373,10 +373,11 @@ impl Line for FakeLine {
         self.check(lease)?;
         let written = {
             let mut cluster = self.fake.lock();
-            let is = cluster.keys.get(key).map(|kv| kv.modified);
+            let is = cluster.keys.get(key);
             let as_expected = match expect {
                 Expect::Absent => is.is_none(),
-                Expect::Modified(revision) => is == Some(revision),
+                Expect::Modified(revision) => is.is_some_and(|kv| kv.modified == revision),
+                Expect::Under(lease) => is.is_some_and(|kv| kv.lease == lease.get()),
             };
             as_expected.then(|| {
                 cluster.writes.push((Instant::now(), self.who.clone()));
@@ -388,12 +389,12 @@ impl Line for FakeLine {
         Ok(written)
     }
 
-    async fn delete_if(&self, key: &str, revision: i64) -> Result<(), EtcdError> {
+    async fn delete_under(&self, key: &str, lease: LeaseId) -> Result<(), EtcdError> {
         self.ask().await?;
         self.permit()?;
         {
             let mut cluster = self.fake.lock();
-            if cluster.keys.get(key).is_some_and(|kv| kv.modified == revision) {
+            if cluster.keys.get(key).is_some_and(|kv| kv.lease == lease.get()) {
                 cluster.delete(key);
             }
         }
