@@ -2,6 +2,8 @@
 
 mod collector;
 mod policy_collector;
+mod registration_collector;
+mod registrations;
 mod reports;
 mod routes;
 mod why;
@@ -14,6 +16,7 @@ use tokio::{net::TcpStream, task::spawn_local};
 
 pub use collector::DirectoryCollector;
 pub use policy_collector::PolicyCollector;
+pub use registration_collector::RegistrationCollector;
 
 use crate::{
     discovery::Directory,
@@ -21,6 +24,7 @@ use crate::{
     live::Live,
     metrics::Metrics,
     policy::Policy,
+    register::Registrations,
     telemetry::LogLevel,
 };
 
@@ -37,6 +41,8 @@ pub struct Admin {
     pub policy: Arc<Policy>,
     /// What is known of services and sources.
     pub directory: Directory,
+    /// What is put into registries.
+    pub registrations: Registrations,
     /// What is counted.
     pub metrics: Metrics,
     /// Changes the log.

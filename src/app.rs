@@ -2,6 +2,7 @@
 
 mod accept;
 mod reload;
+mod stop;
 mod suspects;
 
 use std::{future::Future, io, num::NonZero, rc::Rc, sync::Arc, time::Duration};
@@ -14,9 +15,11 @@ use tokio::{
     task::{JoinSet, spawn_local},
 };
 
+use stop::{Running, Signals};
+
 use crate::{
     access_log::AccessLog,
-    admin::{self, Admin, DirectoryCollector, PolicyCollector},
+    admin::{self, Admin, DirectoryCollector, PolicyCollector, RegistrationCollector},
     config::{ConfigErrors, Loaded, Settings},
     discovery,
     listener::{BindError, Bound, bind},
@@ -24,6 +27,7 @@ use crate::{
     metrics::Metrics,
     policy::Policy,
     proxy::Parts,
+    register::Registrations,
     telemetry::LogLevel,
     worker::{Phase, Worker},
 };
@@ -106,6 +110,9 @@ async fn control(
     spawn_local(suspects::dial_all(sources.suspects(), Arc::clone(&live), metrics.clone()));
     let policy = Policy::start(Arc::clone(&live));
     metrics.registry().register(Box::new(PolicyCollector::new(Arc::clone(&policy))?))?;
+    let registrations = Registrations::start(&settings);
+    let collector = RegistrationCollector::new(registrations.clone())?;
+    metrics.registry().register(Box::new(collector))?;
     let access_log = AccessLog::new(Arc::clone(&live));
     let parts = Parts {
         live: Arc::clone(&live),
@@ -133,6 +140,7 @@ async fn control(
         live: Arc::clone(&live),
         policy: Arc::clone(&policy),
         directory: directory.clone(),
+        registrations: registrations.clone(),
         metrics: metrics.clone(),
         log,
         unready: Box::new({
@@ -155,6 +163,7 @@ async fn control(
         live: Arc::clone(&live),
         directory: directory.clone(),
         sources,
+        registrations: registrations.clone(),
         metrics,
     };
     spawn_local(reload::run(reload, signal(SignalKind::hangup())?));
@@ -162,39 +171,17 @@ async fn control(
     tracing::info!(listeners = ?addresses.listeners, admin = %addresses.admin, "serving");
     started(&addresses);
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (terminate, interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signals = Signals { terminate, interrupt };
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        signal = signals.next() => tracing::info!("{signal}: draining"),
         _ = drain_asked.recv() => tracing::info!("POST /drain: draining"),
         () = stop => {}
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    phase.send_replace(Phase::Draining);
-    accepting.join_all().await;
-    workers.iter().for_each(Worker::no_more);
-    let limit = live.load().drain_timeout;
-    tokio::select! {
-        () = drained(&workers) => tracing::info!("drained"),
-        () = tokio::time::sleep(limit) => {
-            tracing::warn!(?limit, "drain_timeout passed: ending the calls that are left");
-        }
-        _ = terminate.recv() => tracing::warn!("second signal: stopping now"),
-        _ = interrupt.recv() => tracing::warn!("second signal: stopping now"),
-    }
-    phase.send_replace(Phase::Stopped);
-    drained(&workers).await;
+    stop::stop(Running { phase, registrations, accepting, workers, live }, signals).await;
     Ok(())
-}
-
-/// Waits until every worker has ended.
-async fn drained(workers: &[Worker]) {
-    /// Workers end on threads of their own; looking is cheap, and only done while stopping.
-    const LOOK: Duration = Duration::from_millis(5);
-    while !workers.iter().all(Worker::has_ended) {
-        tokio::time::sleep(LOOK).await;
-    }
 }
 
 /// Every connection is a file. Shells and service managers grant a process few of them at first, for

@@ -31,10 +31,19 @@ use crate::{
 pub enum Phase {
     /// Serve.
     Running,
+    /// Serve, but nobody shall come who has not come before.
+    Leaving,
     /// Let calls end, take no new connections.
     Draining,
     /// Stop now.
     Stopped,
+}
+
+impl Phase {
+    /// Whether new connections and calls are served.
+    pub const fn serves(self) -> bool {
+        matches!(self, Self::Running | Self::Leaving)
+    }
 }
 
 /// A handle on one worker.
@@ -119,7 +128,7 @@ async fn run(
     let chain = chain(&parts, Rc::clone(&drain));
     let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
     let mut taking = true;
-    while taking || *phase.borrow() == Phase::Running {
+    while taking || phase.borrow().serves() {
         tokio::select! {
             connection = accepted.recv(), if taking => match connection {
                 Some(Some((connection, counted))) => {
@@ -133,7 +142,7 @@ async fn run(
                 Some(None) | None => taking = false,
             },
             changed = phase.changed() => {
-                if changed.is_err() || *phase.borrow() != Phase::Running {
+                if changed.is_err() || !phase.borrow().serves() {
                     drain.begin();
                 }
                 if changed.is_err() || *phase.borrow() == Phase::Stopped {

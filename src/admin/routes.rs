@@ -9,10 +9,10 @@ use hyper::body::{Bytes, Incoming};
 use prometheus::TextEncoder;
 use serde_json::{Value, json};
 
-use super::{Admin, reports, why};
+use super::{Admin, registrations, reports, why};
 use crate::config;
 
-const PATHS: &str = "/metrics /live /ready /services /services/NAME /why?authority= /config; POST /drain, PUT /log?level=";
+const PATHS: &str = "/metrics /live /ready /services /services/NAME /why?authority= /registrations /registrations/NAME /config; POST /drain, PUT /log?level=, PUT /registrations/NAME";
 
 /// Answers one request.
 pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
@@ -27,11 +27,16 @@ pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Respons
         ("/drain", _) => not_allowed("POST"),
         ("/log", &Method::PUT) => log(admin, query.get("level")),
         ("/log", _) => not_allowed("PUT"),
+        (path, _) if path.starts_with("/registrations/") => {
+            let name = decode(path.trim_start_matches("/registrations/"));
+            registrations::one(request, &name, admin).await
+        }
         _ if !is_read => not_allowed("GET, HEAD"),
         ("/live", _) => text(StatusCode::OK, "ok\n"),
         ("/ready", _) => ready(admin),
         ("/metrics", _) => metrics(admin),
         ("/services", _) => json_of(StatusCode::OK, &reports::services(&admin.directory)),
+        ("/registrations", _) => registrations::all(admin),
         ("/why", _) => why::answer(admin, &query).await,
         ("/config", _) => {
             let mut settings = config::effective_json(admin.live.load().settings());
@@ -101,7 +106,7 @@ pub(super) fn error(status: StatusCode, message: &str) -> Response<Full<Bytes>> 
     json_of(status, &json!({"error": message}))
 }
 
-fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+pub(super) fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &format!("use {methods}"));
     response.headers_mut().insert(ALLOW, http::HeaderValue::from_static(methods));
     response

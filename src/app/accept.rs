@@ -32,7 +32,7 @@ pub(super) async fn accept(
                     tokio::time::sleep(PAUSE).await;
                 }
             },
-            _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+            _ = phase.wait_for(|phase| !phase.serves()) => break,
         }
     }
     while let Some(Ok(accepted)) = listener.accept().now_or_never() {

@@ -11,6 +11,7 @@ use crate::{
     live::Live,
     metrics::Metrics,
     policy::Policy,
+    register::Registrations,
     watch_file::{self, WatchedFile},
 };
 
@@ -22,6 +23,7 @@ pub(super) struct Reload {
     pub(super) policy: Arc<Policy>,
     pub(super) directory: Directory,
     pub(super) sources: Discovery,
+    pub(super) registrations: Registrations,
     pub(super) metrics: Metrics,
 }
 
@@ -86,6 +88,7 @@ impl Reload {
         if before.sources != settings.sources {
             self.sources.reload(settings.sources.clone());
         }
+        self.registrations.reload(&settings);
         self.policy.load(settings);
         tracing::info!("configuration reloaded");
     }

@@ -121,7 +121,7 @@ impl Hand {
         let written = match self.spec.written(&wish.details, lease.id.get()) {
             Ok(written) => written,
             Err(problem) => {
-                self.progress.problem = Some(problem.to_string());
+                self.progress.wrong(problem.to_string());
                 return Step::Wait(self.beat_at);
             }
         };
@@ -170,7 +170,7 @@ impl Hand {
             }
             Ruling::Yield => {
                 self.stand(State::Shared, now);
-                self.progress.problem = Some(format!(
+                self.progress.wrong(format!(
                     "{key} was written by another process with this address, which keeps it; it is \
                      taken over when that one goes"
                 ));
@@ -204,7 +204,7 @@ impl Hand {
                     _ => (State::Registering, format!("{key} was overwritten by somebody else")),
                 };
                 self.stand(state, now);
-                self.progress.problem = Some(problem);
+                self.progress.wrong(problem);
                 Step::Wait(due.min(at))
             }
         }

@@ -70,8 +70,8 @@ impl<S: Store> Keeper<S> {
         progress: Arc<watch::Sender<Progress>>,
     ) -> Self {
         // What an earlier keeper has counted, and no more: it may have ended at any point.
-        let Progress { writes, failures, losses, .. } = progress.borrow().clone();
-        let counted = Progress { writes, failures, losses, ..Progress::default() };
+        let Progress { writes, failures, losses, started, .. } = progress.borrow().clone();
+        let counted = Progress { writes, failures, losses, started, ..Progress::default() };
         let longest = (spec.ttl / 3).clamp(Duration::from_secs(1), LONGEST);
         Self {
             hand: Hand::new(Arc::clone(&spec), counted),
@@ -136,7 +136,7 @@ impl<S: Store> Keeper<S> {
             Some(_) => tracing::debug!(name = %spec.name, %problem, "registration: trying on"),
         }
         self.hand.progress.failures += 1;
-        self.hand.progress.problem = Some(problem);
+        self.hand.progress.wrong(problem);
         self.publish();
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::config::Details;
 use crate::registry::etcd::LeaseId;
 
 use super::{claim::Taken, spec::Spec, wish::Wish};
@@ -102,12 +103,26 @@ pub(super) struct Progress {
     /// When the lease may be gone, unless it is kept alive.
     pub(super) until: Option<Instant>,
     pub(super) confirmed: Option<Instant>,
+    /// What is wrong now.
     pub(super) problem: Option<String>,
+    /// What was wrong last, and when.
+    pub(super) last_error: Option<(String, Instant)>,
+    pub(super) started: Instant,
     /// [`Wish::generation`] that is in etcd.
     pub(super) generation: u64,
     pub(super) writes: u64,
     pub(super) failures: u64,
     pub(super) losses: [u64; 3],
+}
+
+impl Progress {
+    /// Says that something is wrong.
+    pub(super) fn wrong(&mut self, problem: String) {
+        if self.problem.as_ref() != Some(&problem) {
+            self.last_error = Some((problem.clone(), Instant::now()));
+            self.problem = Some(problem);
+        }
+    }
 }
 
 impl Default for Progress {
@@ -119,6 +134,8 @@ impl Default for Progress {
             until: None,
             confirmed: None,
             problem: None,
+            last_error: None,
+            started: Instant::now(),
             generation: 0,
             writes: 0,
             failures: 0,
@@ -140,8 +157,8 @@ pub struct Report {
     pub source: Arc<str>,
     /// Format of the record.
     pub format: String,
-    /// Share of traffic, as wanted.
-    pub weight: u32,
+    /// What it says of the instance, as wanted.
+    pub details: Details,
     /// Where it stands.
     pub state: State,
     /// Its key, once there is one.
@@ -150,10 +167,14 @@ pub struct Report {
     pub lease: Option<LeaseId>,
     /// For how long the lease lives on at least, were it not kept alive any more.
     pub lease_left: Option<Duration>,
-    /// What is wrong, or was wrong last; none while it is in order.
+    /// What is wrong now; none while it is in order.
     pub problem: Option<String>,
+    /// What was wrong with etcd or the key last, and how long ago that began.
+    pub last_error: Option<(String, Duration)>,
     /// Since etcd confirmed it last: key and lease.
     pub age: Option<Duration>,
+    /// Since it was started.
+    pub up: Duration,
     /// What the probes say; none as long as they have not decided.
     pub healthy: Option<bool>,
     /// Times that the key was written.
@@ -186,13 +207,15 @@ impl Report {
             address: spec.address().to_owned(),
             source: Arc::clone(&spec.source),
             format: spec.format.clone(),
-            weight: wish.details.weight,
+            details: wish.details.clone(),
             state,
             key: progress.key.clone(),
             lease: progress.lease,
             lease_left,
             problem,
+            last_error: progress.last_error.clone().map(|(error, at)| (error, now - at)),
             age: progress.confirmed.map(|confirmed| now.duration_since(confirmed)),
+            up: now.duration_since(progress.started),
             healthy: wish.healthy,
             writes: progress.writes,
             failures: progress.failures,
