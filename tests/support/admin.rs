@@ -16,7 +16,16 @@ pub(crate) struct Page {
 
 /// Asks once, on a connection of its own; `admin` is `IP:port` or `unix:/path`.
 pub(crate) async fn ask(admin: &str, method: &str, path: &str) -> Page {
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    ask_with(admin, method, path, "").await
+}
+
+/// The same with a body.
+pub(crate) async fn ask_with(admin: &str, method: &str, path: &str, body: &str) -> Page {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: \
+         {length}\r\n\r\n{body}"
+    );
     let answer = match admin.strip_prefix("unix:") {
         Some(path) => exchange(UnixStream::connect(path).await.unwrap(), &request).await,
         None => exchange(TcpStream::connect(admin).await.unwrap(), &request).await,

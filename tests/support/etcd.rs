@@ -26,6 +26,8 @@ pub(crate) struct Etcd {
     client_port: u16,
     peer_port: u16,
     scheme: &'static str,
+    /// `name=peer URL` of all members, where it is not alone.
+    cluster: Option<(String, String)>,
     arguments: Vec<String>,
     child: Option<Child>,
 }
@@ -88,8 +90,24 @@ impl Etcd {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let (client_port, peer_port) = (free_port(), free_port());
-        let (scheme, arguments, child) = ("http", Vec::new(), None);
-        Self { folder, data, client_port, peer_port, scheme, arguments, child }
+        let (scheme, cluster, arguments, child) = ("http", None, Vec::new(), None);
+        Self { folder, data, client_port, peer_port, scheme, cluster, arguments, child }
+    }
+
+    /// Three members of one cluster that answer.
+    pub(crate) async fn cluster() -> [Self; 3] {
+        let mut members = [Self::stopped(), Self::stopped(), Self::stopped()];
+        let peer =
+            |(at, etcd): (usize, &Self)| format!("m{at}=http://127.0.0.1:{}", etcd.peer_port);
+        let all = members.iter().enumerate().map(peer).collect::<Vec<_>>().join(",");
+        for (at, etcd) in members.iter_mut().enumerate() {
+            etcd.cluster = Some((format!("m{at}"), all.clone()));
+            etcd.spawn();
+        }
+        for etcd in &mut members {
+            assert!(etcd.answers().await, "a member does not start");
+        }
+        members
     }
 
     /// Client URL.
@@ -115,6 +133,13 @@ impl Etcd {
         self.kill();
         self.spawn();
         assert!(self.answers().await, "etcd does not start again");
+    }
+
+    /// Starts it again without any data: another cluster at the same address.
+    pub(crate) async fn wipe(&mut self) {
+        self.kill();
+        self.data = self.folder.path().join(format!("data-{}", fastrand::u64(..)));
+        self.restart().await;
     }
 
     /// Starts it again at the client address of another one, which has ended.
@@ -229,15 +254,21 @@ impl Etcd {
         let (scheme, client, peer) = (self.scheme, self.client_port, self.peer_port);
         let peer = format!("http://127.0.0.1:{peer}");
         let client = format!("{scheme}://127.0.0.1:{client}");
+        let alone = ("default".to_owned(), format!("default={peer}"));
+        let (name, all) = self.cluster.as_ref().unwrap_or(&alone);
+        let token = match &self.cluster {
+            // Tells clusters apart that follow each other on one address.
+            None => self.data.display().to_string(),
+            Some(_) => all.clone(),
+        };
         let child = Command::new("etcd")
             .arg("--data-dir")
             .arg(&self.data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--name", name, "--initial-cluster", all])
             .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
-            // Tells clusters apart that follow each other on one address.
-            .args(["--initial-cluster-token", &self.data.display().to_string()])
+            .args(["--initial-cluster-token", &token])
             .args(["--logger", "zap", "--log-level", "panic"])
             .args(&self.arguments)
             .stdin(Stdio::null())

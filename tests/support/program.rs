@@ -141,6 +141,11 @@ impl Pillion {
         admin::ask(&self.admin, method, path).await
     }
 
+    /// The same with a body.
+    pub(crate) async fn ask_with(&self, method: &str, path: &str, body: &str) -> Page {
+        admin::ask_with(&self.admin, method, path, body).await
+    }
+
     /// What it counts now.
     pub(crate) async fn metrics(&self) -> Metrics {
         Metrics::read(&self.get("/metrics").await.text)
@@ -163,6 +168,11 @@ impl Pillion {
     pub(crate) fn set_config(&self, config: &str) {
         let source = format!("\n[[source]]\nkind = \"file\"\npath = {ENDPOINTS:?}\n");
         self.write(CONFIG, &(config.to_owned() + &source));
+    }
+
+    /// Replaces the configuration, the sources in it too.
+    pub(crate) fn set_whole_config(&self, config: &str) {
+        self.write(CONFIG, config);
     }
 
     /// As careful programs write files that others read: whole, then renamed over.
