@@ -18,7 +18,7 @@ impl Backoff {
     }
 
     /// The next wait.
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let wait = self.next.mul_f64(1.0 - fastrand::f64() / 2.0);
         self.next = (self.next * 2).min(self.longest);
         wait
@@ -44,11 +44,11 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut full = Duration::from_millis(100);
         for _ in 0..20 {
-            let wait = backoff.next();
+            let wait = backoff.wait();
             assert!(wait > full / 2 - Duration::from_millis(1) && wait <= full, "{wait:?}");
             full = (full * 2).min(Duration::from_secs(10));
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.wait() <= Duration::from_millis(100));
     }
 }

@@ -33,7 +33,7 @@ impl Check {
 }
 
 fn summary(settings: &Settings) -> String {
-    let Settings { listeners, sources, services, routes, .. } = settings;
+    let Settings { listeners, sources, registers, services, routes, .. } = settings;
     let count = |number: usize, noun: &str| match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
@@ -41,6 +41,7 @@ fn summary(settings: &Settings) -> String {
     [
         count(listeners.len(), "listener"),
         count(sources.len(), "source"),
+        count(registers.len(), "registration"),
         count(services.len(), "service"),
         count(routes.len(), "route"),
     ]

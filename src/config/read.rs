@@ -141,9 +141,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_later_version_is_unknown() {
-        for key in ["max_memory = \"1\""] {
-            assert!(mistakes(key)[0].contains("unknown key"), "{key}");
-        }
+        assert!(mistakes("max_memory = \"1\"")[0].contains("unknown key"));
     }
 
     #[test]

@@ -135,7 +135,7 @@ async fn wait(
     backoff: &mut Backoff,
 ) -> bool {
     let now = Instant::now();
-    let mut until = now + backoff.next();
+    let mut until = now + backoff.wait();
     loop {
         tokio::select! {
             () = sleep_until(until) => return true,

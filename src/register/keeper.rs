@@ -120,7 +120,7 @@ impl<S: Store> Keeper<S> {
         self.failures += 1;
         if self.failures.is_multiple_of(self.store.members().max(1)) {
             tokio::select! {
-                () = sleep(self.backoff.next()) => {}
+                () = sleep(self.backoff.wait()) => {}
                 // Whatever is wanted now, it is worth a try.
                 _ = self.wish.changed() => {}
             }
@@ -216,7 +216,7 @@ impl<S: Store> Keeper<S> {
 
     /// Connects anew, with credentials read anew, after a wait.
     fn renew(&mut self) -> Renewal<S::Line> {
-        let (wait, limit, store) = (self.backoff.next(), self.limit(), Arc::clone(&self.store));
+        let (wait, limit, store) = (self.backoff.wait(), self.limit(), Arc::clone(&self.store));
         Box::pin(async move {
             sleep(wait).await;
             within(limit, store.connect()).await

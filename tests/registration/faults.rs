@@ -102,14 +102,14 @@ async fn it_never_goes_while_two_of_three_members_are_well() {
     let config = source(&urls, "") + &register("").replace("\"2s\"", "\"4s\"");
     let pillion = Program::new(&config).start().await;
     until_state(&pillion, "registered").await;
-    for at in 0..3 {
-        members[at].freeze();
+    for member in &mut members {
+        member.freeze();
         sleep(Duration::from_secs(6)).await;
-        members[at].thaw();
+        member.thaw();
         until_state(&pillion, "registered").await;
-        members[at].kill();
+        member.kill();
         sleep(Duration::from_secs(6)).await;
-        members[at].restart().await;
+        member.restart().await;
         until_state(&pillion, "registered").await;
     }
     let mut client = Client::connect(&urls, None).await.unwrap();

@@ -142,6 +142,7 @@ impl Pillion {
     }
 
     /// The same with a body.
+    #[allow(dead_code, reason = "tests/registration uses it")]
     pub(crate) async fn ask_with(&self, method: &str, path: &str, body: &str) -> Page {
         admin::ask_with(&self.admin, method, path, body).await
     }
@@ -171,6 +172,7 @@ impl Pillion {
     }
 
     /// Replaces the configuration, the sources in it too.
+    #[allow(dead_code, reason = "tests/registration uses it")]
     pub(crate) fn set_whole_config(&self, config: &str) {
         self.write(CONFIG, config);
     }

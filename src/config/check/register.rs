@@ -100,9 +100,8 @@ fn probe(
         (HealthKind::None, None) => Ok(Probe::None),
         (HealthKind::None, Some(_)) => Err("kind \"none\" has no target".to_owned()),
         (HealthKind::Grpc, target) => {
-            let (to, service) = target
-                .and_then(|t| t.split_once('/'))
-                .unwrap_or((target.unwrap_or(address.as_str()), ""));
+            let target = target.unwrap_or(address.as_str());
+            let (to, service) = target.split_once('/').unwrap_or((target, ""));
             Ok(Probe::Grpc { address: host_and_port(to)?, service: service.to_owned() })
         }
         (HealthKind::Tcp, target) => {

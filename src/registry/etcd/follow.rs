@@ -105,7 +105,7 @@ async fn run(source: EtcdSource, prefix: Vec<u8>, news: mpsc::Sender<News>) {
             if !std::mem::replace(&mut lost, true) && news.send(News::Lost(error)).await.is_err() {
                 return;
             }
-            sleep(backoff.next()).await;
+            sleep(backoff.wait()).await;
         }
     }
 }

@@ -108,7 +108,7 @@ impl Keeper {
                     Err(error) => error,
                 };
                 self.held.send_replace(Held { writer: None, problem: Some(error) });
-                sleep(backoff.next()).await;
+                sleep(backoff.wait()).await;
             };
             tokio::select! {
                 () = working => {}

@@ -165,7 +165,7 @@ impl Session<'_> {
         if std::mem::replace(&mut self.logging_in, true) {
             return;
         }
-        let (member, wait) = (self.member.clone(), self.logins.next());
+        let (member, wait) = (self.member.clone(), self.logins.wait());
         self.jobs.spawn(async move {
             sleep(wait).await;
             Done::LoggedIn(member.refresh_token().await)
@@ -208,7 +208,7 @@ impl Session<'_> {
     fn list_later(&mut self, id: RangeId) {
         let Some(range) = self.ranges.get_mut(id) else { return };
         let mut backoff = self.task.timing.backoff();
-        let wait = (0..=range.work.refusals).map(|_| backoff.next()).last().unwrap_or_default();
+        let wait = (0..=range.work.refusals).map(|_| backoff.wait()).last().unwrap_or_default();
         range.work.refusals = (range.work.refusals + 1).min(16);
         self.list_after(id, wait);
     }
