@@ -31,7 +31,7 @@ fuzz: ## each record format against what a fuzzer makes up; needs cargo-fuzz and
 	@set -e; for target in tests/fuzz/src/bin/*.rs; do \
 		target=$$(basename $$target .rs); echo "== $$target"; \
 		cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- \
-			-max_total_time=$(SECONDS) -max_len=4096 -verbosity=0; \
+			-max_total_time=$(SECONDS) -max_len=4096 -verbosity=0 -print_funcs=0 -print_final_stats=1; \
 	done
 
 lint: export RUSTDOCFLAGS = -D warnings

@@ -23,11 +23,19 @@ pub fn read(format: &str, data: &[u8]) {
     for (service, reading) in layout.read(&key, value) {
         let prefix = layout.prefix(&service).expect("a service that a key has can be asked for");
         assert!(key.starts_with(prefix.as_bytes()), "{service} is looked for where it is");
-        assert_eq!(layout.read_for(&service, &key, value), Some(reading.clone()), "alone as among all");
+        assert_eq!(
+            layout.read_for(&service, &key, value),
+            Some(reading.clone()),
+            "alone as among all"
+        );
         let Ok(Reading { records, .. }) = reading else { continue };
         for record in records {
             assert!(record.weight <= 1_000_000, "sums of weights cannot overflow");
-            assert_eq!(record.address.as_str().parse(), Ok(record.address.clone()), "it can be dialled");
+            assert_eq!(
+                record.address.as_str().parse(),
+                Ok(record.address.clone()),
+                "it can be dialled"
+            );
             // What cannot be written is refused; what is written is found where it was put.
             let Ok(written) = layout.encode(&service, &record, 7) else { continue };
             let again = layout.read_for(&service, written.key.as_bytes(), written.value.as_bytes());
