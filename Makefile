@@ -1,5 +1,5 @@
 # What one does with a clone. Each target does all that it needs.
-.PHONY: help demo setup test test-long lint bench docs image
+.PHONY: help demo setup test test-long fuzz lint bench docs image
 # Debian keeps servers such as nginx where only root looks for them.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -24,6 +24,15 @@ test: ## all tests
 test-long: ## the tests that take minutes, on an optimised build
 	tools/setup
 	cargo test --profile quick --test behaviour -- --ignored --test-threads 1
+
+fuzz: SECONDS ?= 60
+fuzz: ## each record format against what a fuzzer makes up; needs cargo-fuzz and a nightly Rust; SECONDS=60
+	tests/fuzz/seed
+	@set -e; for target in tests/fuzz/src/bin/*.rs; do \
+		target=$$(basename $$target .rs); echo "== $$target"; \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- \
+			-max_total_time=$(SECONDS) -max_len=4096 -verbosity=0 -print_funcs=0 -print_final_stats=1; \
+	done
 
 lint: export RUSTDOCFLAGS = -D warnings
 lint: ## formatting, clippy, documentation, licences and advisories

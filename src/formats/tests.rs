@@ -318,4 +318,9 @@ fn the_formats_are_those_that_a_source_may_name() {
     assert!(Layout::new("zookeeper", "").is_none());
     let names: Vec<_> = ALL.iter().map(|format| format.name()).collect();
     assert_eq!(names, FORMATS);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/src/bin");
+    for name in names {
+        let target = std::fs::read_to_string(folder.join(format!("{name}.rs"))).unwrap();
+        assert!(target.contains(&format!("read(\"{name}\", data)")), "{name} is fuzzed");
+    }
 }
