@@ -8,6 +8,7 @@ use etcd_client::Error;
 const NOT_FOUND: i32 = 5;
 const PERMISSION_DENIED: i32 = 7;
 const OUT_OF_RANGE: i32 = 11;
+const UNAUTHENTICATED: i32 = 16;
 
 /// Why etcd could not be asked, or did not answer. Holds no secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,6 +52,18 @@ impl EtcdError {
     /// Whether this user may not read these keys: no other member will say otherwise.
     pub const fn is_permission(&self) -> bool {
         matches!(self, Self::Call { code: Some(PERMISSION_DENIED), .. })
+    }
+
+    /// Whether the login was refused, or has run out.
+    pub fn is_login(&self) -> bool {
+        matches!(self, Self::Call { code, message, .. }
+            if *code == Some(UNAUTHENTICATED) || message.contains("authentication failed"))
+    }
+
+    /// Whether the member knows no leader, or did not hear of its quorum in time.
+    pub fn is_leaderless(&self) -> bool {
+        matches!(self, Self::Call { message, .. }
+            if message.contains("no leader") || message.contains("etcdserver: request timed out"))
     }
 
     /// Whether the lease has expired or was revoked: what it held is gone with it.
