@@ -23,7 +23,7 @@ test: ## all tests
 
 test-long: ## the tests that take minutes, on an optimised build
 	tools/setup
-	cargo test --profile quick --test behaviour -- --ignored --test-threads 1
+	cargo test --profile quick --test behaviour --test chaos -- --ignored --test-threads 1
 
 lint: export RUSTDOCFLAGS = -D warnings
 lint: ## formatting, clippy, documentation, licences and advisories
