@@ -43,12 +43,12 @@ async fn churn(length: Duration) {
     }
     let share = (cpu(&pillion) - before).as_secs_f64() / began.elapsed().as_secs_f64();
     println!("{puts} puts in {:?}, {share:.2} CPUs with calls", began.elapsed());
-    let last = format!("{}", 1 + (puts - 1) % 7);
+    let last = 1 + (puts - 1) % 7;
     let address = stable[(puts as usize - 1) % 3].address().to_string();
     until("the last put is seen", async || {
         let page = pillion.get("/services/orders").await.json();
         let all = page["endpoints"].as_array().unwrap();
-        all.iter().any(|e| e["address"] == address.as_str() && e["weight"].to_string() == last)
+        all.iter().any(|e| e["address"] == address.as_str() && e["weight"] == last)
     })
     .await;
     until("it is proved", async || age(&pillion).await < 6.0).await;
