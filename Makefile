@@ -23,7 +23,7 @@ test: ## all tests
 
 test-long: ## the tests that take minutes, on an optimised build
 	tools/setup
-	cargo test --profile quick --test behaviour -- --ignored --test-threads 1
+	cargo test --profile quick --test behaviour --test chaos -- --ignored --test-threads 1
 
 fuzz: SECONDS ?= 60
 fuzz: ## each record format against what a fuzzer makes up; needs cargo-fuzz and a nightly Rust; SECONDS=60

@@ -26,8 +26,10 @@ mod status;
 mod table;
 mod task;
 mod timing;
+mod trouble;
 
 pub use directory::{Directory, ResolveError, SourceStatus};
 pub use run::{Discovery, Options, start, start_with};
 pub use shared::Suspect;
 pub use timing::Timing;
+pub use trouble::Trouble;

@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use crate::{
-    discovery::{Directory, SourceStatus},
+    discovery::{Directory, SourceStatus, Trouble},
     model::{Service, State},
 };
 
@@ -30,6 +30,8 @@ struct Families {
     endpoints: IntGaugeVec,
     picks: IntCounterVec,
     synced: IntGaugeVec,
+    up: IntGaugeVec,
+    troubles: IntCounterVec,
     revision: IntGaugeVec,
     age: GaugeVec,
     events: IntCounterVec,
@@ -87,6 +89,14 @@ impl Families {
                 opts("source_synced", "Whether the source has been read once."),
                 source,
             )?,
+            up: IntGaugeVec::new(
+                opts("source_up", "Whether the source is being read now."),
+                source,
+            )?,
+            troubles: IntCounterVec::new(
+                opts("source_troubles_total", "Trouble with the source, by its cause."),
+                &["source", "cause"],
+            )?,
             revision: IntGaugeVec::new(
                 opts("source_revision", "Newest registry revision applied."),
                 source,
@@ -121,10 +131,21 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 10] {
-        let Self { endpoints, picks, synced, revision, age, .. } = self;
-        let Self { events, resyncs, brakes, unsaved, rejected, .. } = self;
-        [endpoints, picks, synced, revision, age, events, resyncs, brakes, unsaved, rejected]
+    fn all(&self) -> [&dyn Collector; 12] {
+        [
+            &self.endpoints,
+            &self.picks,
+            &self.synced,
+            &self.up,
+            &self.troubles,
+            &self.revision,
+            &self.age,
+            &self.events,
+            &self.resyncs,
+            &self.brakes,
+            &self.unsaved,
+            &self.rejected,
+        ]
     }
 
     fn add_service(&self, service: &Service) {
@@ -147,6 +168,10 @@ impl Families {
     fn add_source(&self, source: &SourceStatus) {
         let name = &[&*source.name];
         self.synced.with_label_values(name).set(i64::from(source.synced));
+        self.up.with_label_values(name).set(i64::from(source.up));
+        for (trouble, count) in Trouble::ALL.into_iter().zip(source.troubles) {
+            self.troubles.with_label_values(&[&*source.name, trouble.as_str()]).inc_by(count);
+        }
         self.revision.with_label_values(name).set(source.revision);
         if let Some(age) = source.age {
             self.age.with_label_values(name).set(age.as_secs_f64());

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::model::{Service, ServiceName, Snapshot};
 
-use super::status::Status;
+use super::{status::Status, trouble::Trouble};
 
 /// The services known now. Cloning shares; every method may be called on any thread.
 ///
@@ -82,6 +82,10 @@ pub struct SourceStatus {
     pub name: Arc<str>,
     /// Whether it has been read once since start.
     pub synced: bool,
+    /// Whether it is being read now: connected, or a file that is there.
+    pub up: bool,
+    /// How often each kind of trouble was met, in the order of [`Trouble::ALL`].
+    pub troubles: [u64; Trouble::ALL.len()],
     /// Whether sets saved by an earlier process stand in for it, or did before it was read.
     pub restored: bool,
     /// Why it is not synced, or what failed last.

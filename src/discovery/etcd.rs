@@ -17,11 +17,12 @@ use tokio::{
 use crate::backoff::Backoff;
 use crate::config::{EtcdSource, Mode};
 use crate::formats::Layout;
-use crate::registry::etcd::{Member, Members, Position};
+use crate::registry::etcd::Members;
 
 use super::{
     desk::{Command, Report},
     task::Task,
+    trouble::Ended,
 };
 
 use credentials::Credentials;
@@ -62,9 +63,9 @@ pub(super) async fn run(
             Some(renewed) => Some(Ok(renewed)),
             None => connect(task, &mut members, &mut ranges, &mut commands).await,
         };
-        let problem = match connected {
+        let Ended { trouble, problem } = match connected {
             None => return,
-            Some(Err(problem)) => problem,
+            Some(Err(ended)) => ended,
             Some(Ok(connected)) => {
                 let lines = session::Lines {
                     commands: &mut commands,
@@ -77,11 +78,12 @@ pub(super) async fn run(
                         renewed = connected;
                         continue;
                     }
-                    Err(problem) => problem,
+                    Err(ended) => ended,
                 }
             }
         };
-        task.status.problem(&problem);
+        task.status.count(trouble);
+        task.status.down(&problem);
         if started.elapsed() >= task.timing.backoff_max {
             // It has worked for a while, so the other members are as good as ever.
             tracing::warn!(source = %task.name, %problem, "lost etcd, connecting again");
@@ -114,12 +116,14 @@ async fn connect(
     members: &mut Members,
     ranges: &mut Ranges,
     commands: &mut mpsc::UnboundedReceiver<Command>,
-) -> Option<Result<(Member, Position), String>> {
+) -> Option<Result<session::Connected, Ended>> {
     let connecting = members.connect();
     tokio::pin!(connecting);
     loop {
         tokio::select! {
-            connected = &mut connecting => return Some(connected.map_err(|error| error.to_string())),
+            connected = &mut connecting => {
+                return Some(connected.map_err(|error| Ended::connecting(&error)));
+            }
             command = commands.recv() => note(task, ranges, command?),
         }
     }

@@ -86,7 +86,7 @@ impl Reader<'_> {
         if status.read().problem.as_ref() != Some(&problem) {
             tracing::warn!(source = %name, %problem, "file source");
         }
-        status.problem(&problem);
+        status.down(&problem);
         self.task.report(Report::Down(*slot, problem));
     }
 }

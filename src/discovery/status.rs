@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::directory::SourceStatus;
+use super::{directory::SourceStatus, trouble::Trouble};
 
 /// The state of one source. Cloning the [`Arc`] around it shares it.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ pub(super) struct Status {
 #[derive(Debug, Default)]
 struct State {
     synced: bool,
+    /// Whether it is being read now.
+    up: bool,
+    troubles: [u64; Trouble::ALL.len()],
     /// How old the sets were that were brought back from disk, and when that was.
     restored: Option<(Duration, Instant)>,
     problem: Option<String>,
@@ -46,13 +49,24 @@ impl Status {
     /// The source has been read, and nothing is wrong with it.
     pub(super) fn well(&self) {
         let mut state = self.state();
-        state.synced = true;
+        (state.synced, state.up) = (true, true);
         state.problem = None;
     }
 
     /// Something failed; what was read before stays in use.
     pub(super) fn problem(&self, problem: &str) {
         self.state().problem = Some(problem.to_owned());
+    }
+
+    /// The source cannot be read now; what was read before stays in use.
+    pub(super) fn down(&self, problem: &str) {
+        self.state().up = false;
+        self.problem(problem);
+    }
+
+    /// Counts trouble.
+    pub(super) fn count(&self, trouble: Trouble) {
+        self.state().troubles[trouble as usize] += 1;
     }
 
     /// What we hold was what the source held `at` this moment.
@@ -116,6 +130,8 @@ impl Status {
         SourceStatus {
             name: Arc::clone(&self.name),
             synced: state.synced,
+            up: state.up,
+            troubles: state.troubles,
             restored: state.restored.is_some(),
             problem: state.problem.clone(),
             revision: state.revision,

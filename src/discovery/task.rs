@@ -83,7 +83,7 @@ impl Task {
             match running.join_next().await {
                 Some(Err(error)) => {
                     tracing::error!(source = %self.name, %error, "source ended by a panic, starting it again");
-                    self.status.problem("ended by a panic, starting again");
+                    self.status.down("ended by a panic, starting again");
                 }
                 // It ends only when nobody can give it commands any more.
                 _ => return,

@@ -19,6 +19,8 @@ mod etcd;
 mod flow;
 #[path = "../support/metrics.rs"]
 mod metrics;
+#[path = "../support/namespaces.rs"]
+mod namespaces;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/relay.rs"]
@@ -30,5 +32,10 @@ mod wait;
 
 mod brake;
 mod credentials;
+mod history;
+mod load;
+mod members;
+mod network;
+mod outages;
 mod restart;
 mod scene;

@@ -97,7 +97,7 @@ async fn it_starts_without_etcd_and_registers_once_there_is_one() {
 
 #[tokio::test]
 async fn it_never_goes_while_two_of_three_members_are_well() {
-    let mut members = Etcd::cluster().await;
+    let mut members = Etcd::cluster(&[]).await;
     let urls: Vec<String> = members.iter().map(Etcd::url).collect();
     let config = source(&urls, "") + &register("").replace("\"2s\"", "\"4s\"");
     let pillion = Program::new(&config).start().await;

@@ -23,11 +23,17 @@ use tokio::{
 pub(crate) struct Etcd {
     folder: TempDir,
     data: PathBuf,
+    name: String,
+    /// `name=peer URL` of all members.
+    members: Vec<String>,
+    /// Tells clusters apart that follow each other on one address.
+    token: String,
+    host: &'static str,
+    before: Vec<String>,
     client_port: u16,
     peer_port: u16,
     scheme: &'static str,
     /// `name=peer URL` of all members, where it is not alone.
-    cluster: Option<(String, String)>,
     arguments: Vec<String>,
     child: Option<Child>,
 }
@@ -90,24 +96,54 @@ impl Etcd {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let (client_port, peer_port) = (free_port(), free_port());
-        let (scheme, cluster, arguments, child) = ("http", None, Vec::new(), None);
-        Self { folder, data, client_port, peer_port, scheme, cluster, arguments, child }
+        Self {
+            name: "default".to_owned(),
+            members: vec![format!("default={}", peer_url(peer_port))],
+            token: data.display().to_string(),
+            host: "127.0.0.1",
+            before: Vec::new(),
+            folder,
+            data,
+            client_port,
+            peer_port,
+            scheme: "http",
+            arguments: Vec::new(),
+            child: None,
+        }
     }
 
-    /// Three members of one cluster that answer.
-    pub(crate) async fn cluster() -> [Self; 3] {
-        let mut members = [Self::stopped(), Self::stopped(), Self::stopped()];
-        let peer =
-            |(at, etcd): (usize, &Self)| format!("m{at}=http://127.0.0.1:{}", etcd.peer_port);
-        let all = members.iter().enumerate().map(peer).collect::<Vec<_>>().join(",");
-        for (at, etcd) in members.iter_mut().enumerate() {
-            etcd.cluster = Some((format!("m{at}"), all.clone()));
-            etcd.spawn();
+    /// One that listens at another address, started by this command.
+    pub(crate) async fn start_by(command: &[&str], host: &'static str) -> Self {
+        let mut etcd = Self::stopped();
+        etcd.host = host;
+        etcd.before = command.iter().map(ToString::to_string).collect();
+        etcd.spawn();
+        assert!(etcd.answers().await, "etcd does not start");
+        etcd
+    }
+
+    /// Three members of one cluster, with further command line arguments.
+    pub(crate) async fn cluster(arguments: &[&str]) -> [Self; 3] {
+        for _ in 0..5 {
+            let mut members = [Self::stopped(), Self::stopped(), Self::stopped()];
+            let token = members[0].token.clone();
+            for (member, name) in members.iter_mut().zip(["one", "two", "three"]) {
+                member.name = name.to_owned();
+                member.token.clone_from(&token);
+                member.arguments = arguments.iter().map(ToString::to_string).collect();
+            }
+            let all = members.iter().map(|m| format!("{}={}", m.name, peer_url(m.peer_port)));
+            let all: Vec<_> = all.collect();
+            for member in &mut members {
+                member.members.clone_from(&all);
+                member.spawn();
+            }
+            let [one, two, three] = &mut members;
+            if one.answers().await && two.answers().await && three.answers().await {
+                return members;
+            }
         }
-        for etcd in &mut members {
-            assert!(etcd.answers().await, "a member does not start");
-        }
-        members
+        panic!("the cluster does not start");
     }
 
     /// Client URL.
@@ -117,7 +153,7 @@ impl Etcd {
 
     /// `host:port` of the client URL.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        format!("{}:{}", self.host, self.client_port)
     }
 
     /// Ends it as a crash would.
@@ -139,6 +175,7 @@ impl Etcd {
     pub(crate) async fn wipe(&mut self) {
         self.kill();
         self.data = self.folder.path().join(format!("data-{}", fastrand::u64(..)));
+        self.token = self.data.display().to_string();
         self.restart().await;
     }
 
@@ -251,24 +288,18 @@ impl Etcd {
     }
 
     fn spawn(&mut self) {
-        let (scheme, client, peer) = (self.scheme, self.client_port, self.peer_port);
-        let peer = format!("http://127.0.0.1:{peer}");
-        let client = format!("{scheme}://127.0.0.1:{client}");
-        let alone = ("default".to_owned(), format!("default={peer}"));
-        let (name, all) = self.cluster.as_ref().unwrap_or(&alone);
-        let token = match &self.cluster {
-            // Tells clusters apart that follow each other on one address.
-            None => self.data.display().to_string(),
-            Some(_) => all.clone(),
-        };
-        let child = Command::new("etcd")
-            .arg("--data-dir")
+        let (peer, client) = (peer_url(self.peer_port), self.url());
+        let mut command = self.before.clone();
+        command.push("etcd".to_owned());
+        let child = Command::new(&command[0])
+            .args(&command[1..])
+            .args(["--name", &self.name, "--data-dir"])
             .arg(&self.data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--name", name, "--initial-cluster", all])
+            .args(["--initial-cluster", &self.members.join(",")])
+            .args(["--initial-cluster-token", &self.token])
             .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
-            .args(["--initial-cluster-token", &token])
             .args(["--logger", "zap", "--log-level", "panic"])
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -306,6 +337,10 @@ impl Drop for Etcd {
             let _ = child.wait();
         }
     }
+}
+
+fn peer_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// A port that is free now.

@@ -26,6 +26,7 @@ use crate::backoff::Backoff;
 use crate::discovery::desk::{Command, Report};
 use crate::discovery::table::Change;
 use crate::discovery::task::Task;
+use crate::discovery::trouble::{Ended, Trouble};
 use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, Member, Members, Position, Watch, WatchRequest};
 
@@ -53,7 +54,7 @@ pub(super) async fn run(
     ranges: &mut Ranges,
     lines: Lines<'_>,
     (member, position): Connected,
-) -> Result<Option<Connected>, String> {
+) -> Result<Option<Connected>, Ended> {
     let Lines { commands, credentials, members } = lines;
     let mut session = Session::new(task, ranges, member, position);
     session.ask();
@@ -75,11 +76,11 @@ pub(super) async fn run(
             renewed = &mut renewed => return Ok(Some(renewed)),
             response = session.watch.next() => match response {
                 Some(Ok(response)) => session.response(&response)?,
-                Some(Err(error)) => return Err(error.to_string()),
-                None => return Err("the watch stream has ended".to_owned()),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(Ended::new(Trouble::Stream, "the watch stream has ended".to_owned())),
             },
             Some(done) = session.jobs.join_next() => {
-                session.done(done.map_err(|error| error.to_string())?)?;
+                session.done(done.map_err(|error| Ended::new(Trouble::Stream, error.to_string()))?)?;
             }
             _ = heartbeat.tick() => session.beat()?,
             () = sleep_until(silent) => session.silent()?,
@@ -225,6 +226,7 @@ impl<'a> Session<'a> {
         tracing::error!(source = %name, member, ?seen, ?now,
             "etcd is another cluster or was restored from a backup, reading everything again");
         self.ranges.forget_history(now);
+        self.task.status.count(Trouble::History);
         self.task.status.revision(now.revision);
     }
 
@@ -250,14 +252,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn done(&mut self, done: Done) -> Result<(), String> {
+    fn done(&mut self, done: Done) -> Result<(), Ended> {
         match done {
             Done::Listed(id, before, result) => self.listed(id, before, result),
             Done::Checked(service, result) => self.checked(&service, result),
             Done::Latest(result, before, asked) => self.latest(result, before, asked),
             Done::LoggedIn(result) => {
                 self.logging_in = false;
-                result.map_err(|error| error.to_string())?;
+                result?;
                 self.reopen();
                 Ok(())
             }
@@ -271,7 +273,7 @@ impl<'a> Session<'a> {
     }
 
     /// Asks for proof, and lists again what has not been listed for long.
-    fn beat(&mut self) -> Result<(), String> {
+    fn beat(&mut self) -> Result<(), Ended> {
         self.stalled()?;
         self.ask();
         let now = Instant::now();
@@ -287,14 +289,16 @@ impl<'a> Session<'a> {
     }
 
     /// Whether the watch stream is open and does not tell what there is to tell.
-    fn stalled(&self) -> Result<(), String> {
+    fn stalled(&self) -> Result<(), Ended> {
         let (member, stall) = (self.member.endpoint(), self.task.timing.stall);
         match self.owed.first() {
             Some(&(revision, asked))
                 if asked.elapsed().min(self.stream_heard.elapsed()) >= stall
                     && !self.ranges.all_watches_know(revision) =>
             {
-                Err(format!("{member}: the watch stream is behind and silent for {stall:?}"))
+                let problem =
+                    format!("{member}: the watch stream is behind and silent for {stall:?}");
+                Err(Ended::new(Trouble::Stall, problem))
             }
             _ => Ok(()),
         }
@@ -315,7 +319,7 @@ impl<'a> Session<'a> {
         result: Result<Option<Position>, EtcdError>,
         before: Option<Position>,
         asked: Instant,
-    ) -> Result<(), String> {
+    ) -> Result<(), Ended> {
         self.asking = false;
         let latest = match result {
             Ok(latest) => latest,
@@ -323,14 +327,15 @@ impl<'a> Session<'a> {
             Err(_) if self.heard > asked && !std::mem::replace(&mut self.unanswered, true) => {
                 return Ok(());
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         };
         self.heard = Instant::now();
         self.unanswered = false;
         match (before, latest) {
             _ if !self.begun => self.begin(latest.unwrap_or(self.position)),
             (Some(before), Some(now)) if !now.can_follow(before) => {
-                return Err(format!("{}: has gone back in time", self.member.endpoint()));
+                let problem = format!("{}: has gone back in time", self.member.endpoint());
+                return Err(Ended::new(Trouble::Stream, problem));
             }
             _ => {}
         }
@@ -363,14 +368,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn silent(&mut self) -> Result<(), String> {
+    fn silent(&mut self) -> Result<(), Ended> {
         let page = *self.page.lock().unwrap_or_else(PoisonError::into_inner);
         if page > self.heard {
             self.heard = page;
             return Ok(());
         }
         let (member, silence) = (self.member.endpoint(), self.task.timing.silence);
-        Err(format!("{member}: nothing heard for {silence:?}"))
+        let problem = format!("{member}: nothing heard for {silence:?}");
+        Err(Ended::new(Trouble::Silence, problem))
     }
 
     fn see(&mut self, position: Position) {

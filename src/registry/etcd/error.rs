@@ -66,6 +66,18 @@ impl EtcdError {
         }
     }
 
+    /// Whether the login was refused, or has run out.
+    pub fn is_login(&self) -> bool {
+        matches!(self, Self::Call { code, message, .. }
+            if *code == Some(UNAUTHENTICATED) || message.contains("authentication failed"))
+    }
+
+    /// Whether the member knows no leader, or did not hear of its quorum in time.
+    pub fn is_leaderless(&self) -> bool {
+        matches!(self, Self::Call { message, .. }
+            if message.contains("no leader") || message.contains("etcdserver: request timed out"))
+    }
+
     /// Whether the lease has expired or was revoked: what it held is gone with it.
     pub fn is_lease_gone(&self) -> bool {
         matches!(self, Self::Call { code: Some(NOT_FOUND), message, .. } if message.contains("lease"))

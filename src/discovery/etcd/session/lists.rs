@@ -12,6 +12,7 @@ use crate::backoff::jitter;
 use crate::discovery::desk::Report;
 use crate::discovery::table::{Item, Listing};
 use crate::discovery::timing::{MAX_LISTED, MAX_LISTED_WHOLE, MAX_LISTS};
+use crate::discovery::trouble::{Ended, Trouble};
 use crate::model::ServiceName;
 use crate::registry::etcd::{EtcdError, List, ListLimits, Position};
 
@@ -78,9 +79,9 @@ impl Session<'_> {
         &mut self,
         service: &ServiceName,
         result: Result<Found, EtcdError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Ended> {
         let replay = self.checks.remove(service).unwrap_or_default();
-        let Found { list, items } = result.map_err(|error| error.to_string())?;
+        let Found { list, items } = result?;
         self.heard = Instant::now();
         let (slot, revision) = (self.task.slot, list.position.revision);
         let items = items.into_iter().map(|(_, item)| item).collect();
@@ -132,7 +133,7 @@ impl Session<'_> {
         id: RangeId,
         before: Option<Position>,
         result: Result<Found, EtcdError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Ended> {
         self.lists -= 1;
         let Some(range) = self.ranges.get_mut(id) else { return Ok(()) };
         range.work.listing = false;
@@ -142,7 +143,7 @@ impl Session<'_> {
                 self.refuse(id, &error.to_string());
                 return Ok(());
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         };
         self.heard = Instant::now();
         let position = list.position;
@@ -150,7 +151,8 @@ impl Session<'_> {
         if let Some(before) = before.filter(|before| !position.can_follow(*before)) {
             self.forget_history(before, position);
             let member = self.member.endpoint();
-            return Err(format!("{member}: another cluster, or restored from a backup"));
+            let problem = format!("{member}: another cluster, or restored from a backup");
+            return Err(Ended::new(Trouble::Stream, problem));
         }
         self.see(position);
         self.apply_list(id, list, items);

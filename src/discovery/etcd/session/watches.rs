@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::discovery::desk::Report;
 use crate::discovery::table::Change;
 use crate::discovery::timing::LARGE_RESPONSE;
+use crate::discovery::trouble::{Ended, Trouble};
 use crate::model::ServiceName;
 use crate::registry::etcd::{Position, Watch, WatchRequest};
 
@@ -31,7 +32,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// What ends the session.
-    pub(super) fn response(&mut self, response: &WatchResponse) -> Result<(), String> {
+    pub(super) fn response(&mut self, response: &WatchResponse) -> Result<(), Ended> {
         (self.heard, self.stream_heard) = (Instant::now(), Instant::now());
         if let Some(header) = response.header() {
             // The header of a compacted watch is empty, and of no cluster. The term is the member's own:
@@ -133,7 +134,7 @@ impl Session<'_> {
     }
 
     /// etcd has ended one watch; the stream goes on.
-    fn canceled(&mut self, id: RangeId, response: &WatchResponse) -> Result<(), String> {
+    fn canceled(&mut self, id: RangeId, response: &WatchResponse) -> Result<(), Ended> {
         let Some(range) = self.ranges.get_mut(id) else { return Ok(()) };
         let watch = std::mem::take(&mut range.work.watch);
         if matches!(watch, WatchState::On { since, .. } if since.elapsed() >= self.task.timing.backoff_max)
@@ -145,12 +146,14 @@ impl Session<'_> {
         tracing::info!(source = %name, %prefix, reason, compacted, "watch ended, taking it up again");
         if compacted > 0 {
             // What it would have told is gone; only a list can say what changed.
+            self.task.status.count(Trouble::Compaction);
             self.list_soon(id);
         } else if Watch::is_token_problem(response) {
             self.log_in();
         } else if Watch::is_permission_problem(response) {
             if range.scope.service.is_none() {
-                return Err(format!("{}: watch: {reason}", self.member.endpoint()));
+                let problem = format!("{}: watch: {reason}", self.member.endpoint());
+                return Err(Ended::new(Trouble::Permission, problem));
             }
             self.refuse(id, reason);
         } else {
@@ -165,6 +168,7 @@ impl Session<'_> {
         if std::mem::replace(&mut self.logging_in, true) {
             return;
         }
+        self.task.status.count(Trouble::Login);
         let (member, wait) = (self.member.clone(), self.logins.wait());
         self.jobs.spawn(async move {
             sleep(wait).await;
@@ -189,6 +193,7 @@ impl Session<'_> {
 
     /// This user may not read the range. Someone may grant it, so it is tried again.
     pub(super) fn refuse(&mut self, id: RangeId, reason: &str) {
+        self.task.status.count(Trouble::Permission);
         let is_held = self.is_held(id);
         let Some(range) = self.ranges.get(id) else { return };
         if let Some(service) = range.scope.service.clone() {

@@ -1,0 +1,205 @@
+//! A bad network between proxy and etcd, made with the system's own means.
+//!
+//! Each test runs itself again inside a network namespace of its own, where the packet filter is its
+//! own as well; etcd is in a second one, at the other end of a wire. Where that is not allowed it is
+//! skipped.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use etcd_client::{Txn, TxnOp};
+
+use crate::backend::Backend;
+use crate::client::Client;
+use crate::etcd::Etcd;
+use crate::flow::Flow;
+use crate::namespaces::Namespaces;
+use crate::scene::{age, backends, proxy, register, until_ready, value};
+use crate::wait::until;
+
+/// Set for a test that runs inside: the name of the other end.
+const FAR: &str = "CHAOS_FAR";
+
+/// The name of the other end, for the test inside; none for the one that has just run it.
+fn inside(test: &str) -> Option<String> {
+    if let Ok(far) = std::env::var(FAR) {
+        return Some(far);
+    }
+    let namespaces = match Namespaces::new() {
+        Ok(namespaces) => namespaces,
+        Err(why) => {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+    };
+    let [program, arguments @ ..] = namespaces.near();
+    let status = Command::new(program)
+        .args(arguments)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--include-ignored", "--nocapture"])
+        .env(FAR, namespaces.far()[3])
+        .status();
+    assert!(status.unwrap().success());
+    None
+}
+
+async fn etcd(far: &str) -> Etcd {
+    Etcd::start_by(&["ip", "netns", "exec", far], Namespaces::FAR).await
+}
+
+fn run(command: &str) {
+    let words = command.split(' ');
+    let mut words = words.map(|word| word.replace('~', " "));
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Filters what goes to etcd or comes from it; ends with the value.
+struct Filter;
+
+impl Filter {
+    /// Both ways.
+    fn both(rule: &str) -> Self {
+        Self::new(&["input", "output"], rule)
+    }
+
+    fn new(hooks: &[&str], rule: &str) -> Self {
+        run("nft add table inet chaos");
+        for hook in hooks {
+            run(&format!(
+                "nft add chain inet chaos {hook} {{~type~filter~hook~{hook}~priority~0~;~}}"
+            ));
+            let side = if *hook == "input" { "saddr" } else { "daddr" };
+            let rule = rule.replace(' ', "~");
+            run(&format!("nft add rule inet chaos {hook} ip~{side}~{}~{rule}", Namespaces::FAR));
+        }
+        Self
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        run("nft delete table inet chaos");
+    }
+}
+
+#[tokio::test]
+async fn an_etcd_that_resets_every_connection_is_not_hammered() {
+    let Some(far) = inside("network::an_etcd_that_resets_every_connection_is_not_hammered") else {
+        return;
+    };
+    let etcd = etcd(&far).await;
+    let _backends = backends(&etcd, 2).await;
+    let pillion = proxy(&etcd.url(), "").await;
+    let flow = Flow::start(&pillion, "orders").await;
+    until_ready(&pillion, 2).await;
+    let resets = Filter::new(&["output"], "meta l4proto tcp reject with tcp reset");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let tried = pillion.metrics().await.sum("source_troubles_total", &[]);
+    assert!((2.0..=12.0).contains(&tried), "{tried} in 6 s");
+    drop(resets);
+    let another = Backend::echo().await;
+    register(&etcd, another.address()).await;
+    until("the new endpoint is called", async || another.counts().calls > 0).await;
+    flow.end().await;
+}
+
+#[tokio::test]
+#[ignore = "half a minute; `make test-long`"]
+async fn a_black_hole_is_noticed_and_what_happened_meanwhile_is_seen_soon_after_it() {
+    let Some(far) = inside(
+        "network::a_black_hole_is_noticed_and_what_happened_meanwhile_is_seen_soon_after_it",
+    ) else {
+        return;
+    };
+    let etcd = etcd(&far).await;
+    let _backends = backends(&etcd, 2).await;
+    let pillion = proxy(&etcd.url(), "").await;
+    let flow = Flow::start(&pillion, "orders").await;
+    until_ready(&pillion, 2).await;
+    let another = Backend::echo().await;
+    let hole = Filter::both("drop");
+    let began = Instant::now();
+    until("the silence shows", async || pillion.metrics().await.sum("source_up", &[]) == 0.0).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    // As the etcd on the other side would be told by somebody who reaches it.
+    let put = format!("ip netns exec {far} etcdctl --endpoints={} put", etcd.url());
+    let (key, value) = (format!("orders/{}", another.address()), value(another.address()));
+    run(&format!("{put} {key} {value}"));
+    drop(hole);
+    let mended = Instant::now();
+    until("the new endpoint is called", async || another.counts().calls > 0).await;
+    assert!(mended.elapsed() < Duration::from_secs(15), "{:?}", mended.elapsed());
+    flow.end().await;
+}
+
+#[tokio::test]
+#[ignore = "half a minute; `make test-long`"]
+async fn a_fifth_of_the_packets_lost_does_not_make_the_set_flap() {
+    let Some(far) = inside("network::a_fifth_of_the_packets_lost_does_not_make_the_set_flap")
+    else {
+        return;
+    };
+    let etcd = etcd(&far).await;
+    let _backends = backends(&etcd, 3).await;
+    let pillion = proxy(&etcd.url(), "").await;
+    let flow = Flow::start(&pillion, "orders").await;
+    until_ready(&pillion, 3).await;
+    let loss = Filter::both("numgen random mod 100 < 20 drop");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(20) {
+        let page = pillion.get("/services/orders").await.json();
+        assert_eq!(page["endpoints"].as_array().unwrap().len(), 3);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let another = Backend::echo().await;
+    // Lossy for the one who writes as well.
+    until("it is registered", async || {
+        let (key, value) = (format!("orders/{}", another.address()), value(another.address()));
+        etcd.client().await.put(key, value, None).await.is_ok()
+    })
+    .await;
+    until("the new endpoint is called", async || another.counts().calls > 0).await;
+    drop(loss);
+    until("it is proved", async || age(&pillion).await < 6.0).await;
+    flow.end().await;
+}
+
+#[tokio::test]
+#[ignore = "half a minute; `make test-long`"]
+async fn a_slow_line_carries_a_long_list_page_by_page() {
+    let Some(far) = inside("network::a_slow_line_carries_a_long_list_page_by_page") else {
+        return;
+    };
+    let etcd = etcd(&far).await;
+    let _backends = backends(&etcd, 2).await;
+    let mut client = etcd.client().await;
+    for batch in 0..10 {
+        let put = |n: usize| {
+            let address = format!("10.9.{}.{}:80", n / 250, n % 250).parse().unwrap();
+            TxnOp::put(format!("big/{n:04}"), value(address), None)
+        };
+        let puts: Vec<_> = (batch * 100..batch * 100 + 100).map(put).collect();
+        client.txn(Txn::new().and_then(puts)).await.unwrap();
+    }
+    let pillion = proxy(&etcd.url(), "").await;
+    let flow = Flow::start(&pillion, "orders").await;
+    run(&format!(
+        "ip netns exec {far} tc qdisc add dev eth0 root tbf rate 64kbit burst 4kb latency 1s"
+    ));
+    let caller = Client::connect(pillion.address()).await;
+    let began = Instant::now();
+    let mut known = false;
+    while !known && began.elapsed() < Duration::from_secs(60) {
+        // Its first calls find nothing yet; they wait no longer than they would for a connection.
+        let _ = caller.call("big").await;
+        known = pillion.get("/services").await.text.contains("\"big\"");
+    }
+    println!("1000 endpoints over 64 kbit/s took {:?}", began.elapsed());
+    let page = pillion.get("/services/big").await.json();
+    assert_eq!(page["endpoints"].as_array().unwrap().len(), 1000);
+    assert_eq!(pillion.metrics().await.sum("source_up", &[]), 1.0);
+    flow.end().await;
+}
