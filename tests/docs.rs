@@ -311,7 +311,9 @@ impl Running {
         let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfault.delay = \"1ms\"\n";
         let url = etcd.url();
         let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");
-        fs::write(at("pillion.toml"), [source, route, &policy].concat()).unwrap();
+        let register =
+            "[[register]]\nservice = \"y\"\naddress = \"127.0.0.1:1\"\nformat = \"go-zero\"\n";
+        fs::write(at("pillion.toml"), [source, route, &policy, register].concat()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
             .args(["run", "--workers", "1", "--config"])
             .arg(at("pillion.toml"))
