@@ -17,7 +17,7 @@ use std::{
 use crate::model::{Address, ServiceName};
 use crate::probe::ProbeError;
 use crate::registry::{
-    book::Entry,
+    book::{Entry, weighed},
     etcd::{LeaseId, LeaseLife},
 };
 
@@ -138,13 +138,16 @@ impl Finding {
 }
 
 /// The keys of each service.
-type Services<'a> = BTreeMap<&'a ServiceName, Vec<&'a Arc<Entry>>>;
+type Services<'a> = BTreeMap<&'a ServiceName, Vec<Arc<Entry>>>;
 
 /// Everything that the rules find, the worst first.
 pub fn lint(facts: &Facts) -> Vec<Finding> {
     let mut services = Services::new();
     for entry in &facts.entries {
-        services.entry(&entry.service).or_default().push(entry);
+        services.entry(&entry.service).or_default().push(Arc::clone(entry));
+    }
+    for entries in services.values_mut() {
+        *entries = weighed(std::mem::take(entries));
     }
     let mut findings = Vec::new();
     for (service, entries) in &services {

@@ -106,7 +106,8 @@ pub(super) async fn list(
         }
     };
     let (endpoints, rejected) = (snapshot.endpoints.len(), snapshot.rejected.len());
-    let counted = step(format!("{endpoints} endpoints at revision {}", snapshot.revision));
+    let noun = if endpoints == 1 { "endpoint" } else { "endpoints" };
+    let counted = step(format!("{endpoints} {noun} at revision {}", snapshot.revision));
     steps.push(match (endpoints, took > policy.connect_timeout) {
         (0, _) => counted.but(Outcome::Failed, "nothing that could be called is registered"),
         (_, true) => counted.but(

@@ -74,13 +74,15 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 pub(super) fn look(
     service: &ServiceName,
-    entries: &[&Arc<Entry>],
+    entries: &[Arc<Entry>],
     now: SystemTime,
     findings: &mut Vec<Finding>,
 ) {
-    let records = || entries.iter().flat_map(|e| e.records().iter().map(move |r| (*e, r)));
+    let records = || entries.iter().flat_map(|e| e.records().iter().map(move |r| (e, r)));
+    let formats: BTreeSet<_> = records().map(|(_, record)| record.format).collect();
+    let broken: Vec<_> = formats.iter().filter_map(|f| habits(f).breaks_over_one).collect();
     for entry in entries {
-        findings.extend(unreadable(entry));
+        findings.extend(unreadable(entry, &broken));
         findings.extend(no_lease(entry));
     }
     for (entry, record) in records() {
@@ -101,20 +103,24 @@ pub(super) fn look(
         let what = format!("weight 0 in all {count} records");
         findings.push(Finding::new(&ALL_DRAINED, what).of(service));
     }
-    let formats: BTreeSet<_> = records().map(|(_, record)| record.format).collect();
     if formats.len() > 1 {
         let what = formats.into_iter().collect::<Vec<_>>().join(", ");
         findings.push(Finding::new(&MIXED, what).of(service));
     }
 }
 
-fn unreadable(entry: &Entry) -> Option<Finding> {
+/// `broken` are the readers that fail for the whole service over it.
+fn unreadable(entry: &Entry, broken: &[&str]) -> Option<Finding> {
     let reason = entry.rejected()?;
     // Well understood, and not for gRPC: nothing is wrong with it.
     if matches!(reason, RejectReason::NotGrpc(_)) {
         return None;
     }
-    Some(Finding::new(&UNREADABLE, reason.to_string()).at(entry))
+    let what = match broken {
+        [] => reason.to_string(),
+        _ => format!("{reason}; {} clients see no endpoint at all", broken.join(" and ")),
+    };
+    Some(Finding::new(&UNREADABLE, what).at(entry))
 }
 
 fn no_lease(entry: &Entry) -> Option<Finding> {

@@ -78,6 +78,14 @@ fn a_value_that_cannot_be_read_is_found_with_its_reason() {
 }
 
 #[test]
+fn a_value_that_breaks_the_readers_of_a_whole_service_is_found_as_that() {
+    let good = r#"{"id":"1","name":"a","endpoints":["grpc://10.0.0.1:80"]}"#;
+    let facts = facts(&[("a/1", good, LEASE), ("a/2", "nonsense", LEASE)]);
+    let what = "the value is of no known format; kratos clients see no endpoint at all";
+    assert_eq!(found(&facts), [("unreadable", what.to_owned())]);
+}
+
+#[test]
 fn a_key_without_a_lease_is_found_where_the_format_always_has_one() {
     let facts = facts(&[("a/1", "10.0.0.1:80", 0), ("b/1", &naming("10.0.0.2:80", ""), 0)]);
     assert_eq!(found(&facts), [("no_lease", "a go-zero record that no lease ends".to_owned())]);

@@ -198,7 +198,7 @@ fn copy(service: &ServiceName, entry: &Entry, record: &Record, to: &Layout) -> R
         from: Arc::clone(&entry.key),
         key: written.key,
         value: written.value,
-        lost: lost(record, back),
+        lost: record.lost_in(back),
     })
 }
 
@@ -208,24 +208,6 @@ fn same(a: &Record, b: &Record) -> bool {
 
 fn taken(key: &str, there: &[Arc<Entry>], is_own: impl Fn(&&Arc<Entry>) -> bool) -> bool {
     there.iter().any(|entry| *entry.key == *key && !is_own(&entry))
-}
-
-/// What a record says that its copy does not.
-fn lost(record: &Record, copy: &Record) -> Vec<String> {
-    let mut lost = Vec::new();
-    if record.weight != copy.weight {
-        lost.push(format!("weight {}", record.weight));
-    }
-    if record.version != copy.version {
-        lost.push(format!("version {}", record.version));
-    }
-    if record.zone != copy.zone {
-        lost.push(format!("zone {}", record.zone));
-    }
-    let metadata =
-        record.metadata.iter().filter(|(key, value)| copy.metadata.get(*key) != Some(value));
-    lost.extend(metadata.map(|(key, _)| format!("metadata {key}")));
-    lost
 }
 
 /// What formats that name a key after the lease are given instead: all copies are under one lease, yet

@@ -21,6 +21,8 @@ use super::{Copy, LeftOut, Mirror, Names, Plan, Step, Why};
 const AT_ONCE: usize = 16;
 /// Steps before the news are read again.
 const BATCH: usize = 256;
+/// Without news for this long, nothing more is on its way.
+const QUIET: Duration = Duration::from_millis(200);
 /// Wait before what failed is tried again; doubles up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -164,6 +166,7 @@ pub async fn follow(
         writer: None,
         retry: None,
         wait: RETRY,
+        settle: None,
         settled: None,
         tell,
     };
@@ -190,6 +193,8 @@ struct Run<T> {
     /// When to try again what failed.
     retry: Option<(Instant, Vec<ServiceName>)>,
     wait: Duration,
+    /// When to tell how things are.
+    settle: Option<Instant>,
     /// What was told last.
     settled: Option<(usize, usize)>,
     tell: T,
@@ -202,22 +207,33 @@ impl<T: FnMut(Event)> Run<T> {
             && self.read == (true, true)
             && self.mirror.is_dirty()
         {
-            // After a write its news are waited for: only they say what is there.
-            if !self.work(&member, lease.id).await {
-                self.settle();
-            }
+            self.work(&member, lease.id).await;
             return;
         }
         let retry = self.retry.as_ref().map(|(at, _)| *at);
         tokio::select! {
-            news = self.originals.next() => self.here(news),
-            news = self.copies.next() => self.there(news),
+            news = self.originals.next() => {
+                let mut next = Some(news);
+                // All that is there, so that it takes one plan a service rather than one a change.
+                while let Some(news) = next {
+                    self.here(news);
+                    next = self.originals.ready();
+                }
+            }
+            news = self.copies.next() => {
+                let mut next = Some(news);
+                while let Some(news) = next {
+                    self.there(news);
+                    next = self.copies.ready();
+                }
+            }
             () = self.hold.changed() => self.held(),
             () = until(retry) => {
                 for service in self.retry.take().map(|(_, services)| services).unwrap_or_default() {
                     self.mirror.again(service);
                 }
             }
+            () = until(self.settle) => self.settle(),
         }
     }
 
@@ -232,7 +248,7 @@ impl<T: FnMut(Event)> Run<T> {
             News::Changed(changes) => self.here.apply(changes),
         };
         self.mirror.here(diffs);
-        self.settle();
+        self.settle_later();
     }
 
     fn there(&mut self, news: News) {
@@ -245,7 +261,7 @@ impl<T: FnMut(Event)> Run<T> {
             News::Changed(changes) => self.there.apply(changes),
         };
         self.mirror.there(diffs);
-        self.settle();
+        self.settle_later();
     }
 
     fn held(&mut self) {
@@ -261,11 +277,11 @@ impl<T: FnMut(Event)> Run<T> {
             }
         }
         self.writer = held.writer;
-        self.settle();
+        self.settle_later();
     }
 
-    /// Does a batch, and says whether there was anything to do.
-    async fn work(&mut self, member: &Member, lease: LeaseId) -> bool {
+    /// Does a batch.
+    async fn work(&mut self, member: &Member, lease: LeaseId) {
         let mut steps = Vec::new();
         while steps.len() < BATCH
             && let Some(plan) = self.mirror.plan()
@@ -277,7 +293,7 @@ impl<T: FnMut(Event)> Run<T> {
             steps.extend(plan.steps);
         }
         if steps.is_empty() {
-            return false;
+            return;
         }
         // Puts before deletes, as each plan has it: an address that moves to another key stays.
         let (puts, deletes): (Vec<_>, Vec<_>) =
@@ -302,7 +318,6 @@ impl<T: FnMut(Event)> Run<T> {
             }
         }
         self.failed(failed);
-        true
     }
 
     fn failed(&mut self, failed: Vec<(Step, EtcdError)>) {
@@ -328,8 +343,14 @@ impl<T: FnMut(Event)> Run<T> {
         self.wait = (self.wait * 2).min(RETRY_MAX);
     }
 
+    /// Something has changed; once it is quiet, that is told in sum.
+    fn settle_later(&mut self) {
+        self.settle = Some(Instant::now() + QUIET);
+    }
+
     /// Tells how things are when nothing is left to do, even if nothing ever was.
     fn settle(&mut self) {
+        self.settle = None;
         if self.writer.is_none()
             || self.read != (true, true)
             || self.mirror.is_dirty()

@@ -8,7 +8,7 @@ use std::{
 use crate::formats::Layout;
 use crate::model::ServiceName;
 use crate::registry::{
-    book::{Diff, Entry},
+    book::{Diff, Entry, weighed},
     etcd::LeaseId,
 };
 
@@ -181,7 +181,10 @@ impl Index {
     }
 
     fn of(&self, service: &ServiceName) -> Vec<Arc<Entry>> {
-        self.0.get(service).map(|keys| keys.values().cloned().collect()).unwrap_or_default()
+        self.0
+            .get(service)
+            .map(|keys| weighed(keys.values().cloned().collect()))
+            .unwrap_or_default()
     }
 }
 

@@ -50,6 +50,22 @@ impl Record {
         }
     }
 
+    /// What it says that `copy` does not, such as `version v1`.
+    pub fn lost_in(&self, copy: &Self) -> Vec<String> {
+        let field = |name: &str, value: &dyn std::fmt::Display, lost: bool| {
+            lost.then(|| format!("{name} {value}"))
+        };
+        let fields = [
+            field("weight", &self.weight, self.weight != copy.weight),
+            field("version", &self.version, self.version != copy.version),
+            field("zone", &self.zone, self.zone != copy.zone),
+        ];
+        let metadata =
+            self.metadata.iter().filter(|(key, value)| copy.metadata.get(*key) != Some(value));
+        let metadata = metadata.map(|(key, _)| format!("metadata {key}"));
+        fields.into_iter().flatten().chain(metadata).collect()
+    }
+
     /// State by the record alone.
     pub fn state(&self) -> State {
         if self.metadata.get("state").is_some_and(|state| state == "forbidden") {

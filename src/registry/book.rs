@@ -3,7 +3,10 @@
 //! Where discovery merges keys into endpoints, the commands and the mirror need to see the keys. They
 //! keep a [`Book`] equal to lists and changes, and are told what differs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::formats::{Layout, Reading, RejectReason, key_text};
 use crate::model::{Record, ServiceName};
@@ -77,6 +80,26 @@ impl Scope {
         };
         Some(Entry { key: key_text(&kv.key).into(), kv, service, value })
     }
+}
+
+/// The entries of one service, with weights that some formats keep under another key than the instance.
+pub fn weighed(entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+    let weights = entries.iter().filter_map(|entry| entry.value.as_ref().ok()?.weight_of.clone());
+    let weights: HashMap<String, u32> = weights.collect();
+    if weights.is_empty() {
+        return entries;
+    }
+    let weigh = |mut entry: Arc<Entry>| {
+        if entry.records().iter().any(|record| weights.contains_key(&record.id))
+            && let Ok(reading) = &mut Arc::make_mut(&mut entry).value
+        {
+            for record in &mut reading.records {
+                record.weight = weights.get(&record.id).copied().unwrap_or(record.weight);
+            }
+        }
+        entry
+    };
+    entries.into_iter().map(weigh).collect()
 }
 
 impl Entry {
@@ -209,6 +232,16 @@ mod tests {
         let gone = Change::Deleted { key: b"a/1".to_vec(), revision: 9 };
         assert_eq!(keys(&book.apply(vec![gone.clone()])), pairs(&[("a/1", "-")]));
         assert_eq!(book.apply(vec![gone]), []);
+    }
+
+    #[test]
+    fn a_weight_under_another_key_is_that_of_its_instance() {
+        let mut book = Book::new(Scope::whole(Layout::new("traefik", "").unwrap()));
+        let key = |leaf| format!("traefik/http/services/a/loadbalancer/servers/0/{leaf}");
+        book.list(vec![kv(&key("url"), "h2c://10.0.0.1:80", 0), kv(&key("weight"), "7", 0)]);
+        let entries = weighed(book.entries().cloned().collect());
+        let records: Vec<_> = entries.iter().flat_map(|entry| entry.records()).collect();
+        assert_eq!((records.len(), records[0].weight), (1, 7));
     }
 
     #[test]

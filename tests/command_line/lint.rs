@@ -37,7 +37,7 @@ async fn a_registry_that_is_well_ends_with_0() {
         outcome.stdout.split(" at revision ").next().unwrap(),
         "2 services, 2 keys below \"\""
     );
-    assert!(outcome.stdout.ends_with("1 endpoints connected to: 0 errors, 0 warnings, 0 notes\n"));
+    assert!(outcome.stdout.ends_with("1 endpoint connected to: 0 errors, 0 warnings, 0 notes\n"));
     // An empty registry is well, too.
     assert_eq!(lint(&Etcd::start().await, &[]).status, 0);
 }

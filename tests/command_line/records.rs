@@ -65,9 +65,11 @@ async fn put_keep_holds_its_key_through_the_loss_of_its_lease_and_of_all_data_an
     let mut etcd = Etcd::start().await;
     let url = etcd.url();
     let flags = ["--format", "go-zero", "--ttl", "2s", "--keep", "--etcd", &url];
-    let args = [&["registry", "put", "orders", "10.0.0.5:9000"], &flags[..]].concat();
+    let args =
+        [&["registry", "put", "orders", "10.0.0.5:9000", "--version", "v1"], &flags[..]].concat();
     let mut put = Running::start(&args);
     let key = put.line_with("key    ").await.replace("key    ", "");
+    assert_eq!(put.line_with("note   ").await, "note   the format does not say version v1");
     let (value, lease) = read(&etcd, &key).await.unwrap();
     assert_eq!((&*value, format!("orders/{lease}")), ("10.0.0.5:9000", key));
     etcd.client().await.lease_revoke(lease).await.unwrap();

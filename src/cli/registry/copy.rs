@@ -17,7 +17,7 @@ use super::{
 use crate::cli::{
     columns::columns,
     failure::{Failure, print_on},
-    output::{Output, json},
+    output::{Output, counted, json},
 };
 use crate::config::{EtcdSource, EtcdUrl};
 use crate::mirror::{self, Copy as Mirrored, Event, Job, LeftOut, Mode, Names, Outcome};
@@ -382,7 +382,7 @@ impl Teller {
                 self.line("failed", &FailedView { key: key.clone(), error }, text)
             }
             Event::Read(keys, revision) => {
-                self.say(&format!("{keys} keys read at revision {revision}"));
+                self.say(&format!("{} read at revision {revision}", counted(*keys, "key")));
                 Ok(true)
             }
             Event::Trouble(error) => {
@@ -395,7 +395,8 @@ impl Teller {
                 Ok(true)
             }
             Event::Settled(copies, left_out) => {
-                let text = format!("{copies} copies, {left_out} records left out");
+                let (copies, left) = (counted(*copies, "copy"), counted(*left_out, "record"));
+                let text = format!("{copies}, {left} left out");
                 match stderr().is_terminal() {
                     true => {
                         self.status(&text);

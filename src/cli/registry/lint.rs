@@ -11,7 +11,11 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
 use super::{Place, Progress, duration, read};
-use crate::cli::{columns::columns, failure::Failure, output::Output};
+use crate::cli::{
+    columns::columns,
+    failure::Failure,
+    output::{Output, counted},
+};
 use crate::lint::{Facts, Finding, RULES, Rule, Severity, lint};
 use crate::model::{Address, ServiceName};
 use crate::probe::{self, ProbeError};
@@ -197,10 +201,12 @@ fn table(report: &Report) -> String {
     for group in groups.values() {
         text.push_str(&section(group));
     }
-    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let count = |one: &str| counted(findings.iter().filter(|f| f.severity == one).count(), one);
     text.push_str(&format!(
-        "{services} services, {keys} keys below {prefix:?} at revision {revision}, {dialled} endpoints \
-         connected to: {} errors, {} warnings, {} notes\n",
+        "{}, {} below {prefix:?} at revision {revision}, {} connected to: {}, {}, {}\n",
+        counted(*services, "service"),
+        counted(*keys, "key"),
+        counted(*dialled, "endpoint"),
         count("error"),
         count("warning"),
         count("note")

@@ -6,11 +6,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Place, read, view::RecordView};
-use crate::cli::{columns::columns, failure::Failure, output::Output};
+use crate::cli::{
+    columns::columns,
+    failure::Failure,
+    output::{Output, counted},
+};
 use crate::config::nearest;
 use crate::model::{Record, ServiceName};
 use crate::registry::{
-    book::{Book, Entry, Scope},
+    book::{Book, Entry, Scope, weighed},
     etcd::{LeaseId, LeaseLife, is_mirrored},
 };
 
@@ -153,21 +157,15 @@ async fn detail(place: &Place, service: ServiceName, output: Output) -> Result<(
     }
     let leases = book.entries().filter_map(|entry| LeaseId::of(entry.kv.lease));
     let lives = member.lives(leases).await.map_err(Failure::failed)?;
-    // Some formats keep the weight of an instance under another key.
-    let weights = book.entries().filter_map(|entry| entry.value.as_ref().ok()?.weight_of.as_ref());
-    let weights: HashMap<_, _> = weights.map(|(id, weight)| (id, *weight)).collect();
-    let weighed = |record: &Record| Record {
-        weight: weights.get(&record.id).copied().unwrap_or(record.weight),
-        ..record.clone()
-    };
     let endpoint = |entry: &Entry, record: &Record| Endpoint {
-        record: (&weighed(record)).into(),
+        record: record.into(),
         key: entry.key.to_string(),
         modified: entry.kv.modified,
         lease: lease(entry.kv.lease, &lives),
     };
-    let endpoints = book
-        .entries()
+    let entries = weighed(book.entries().cloned().collect());
+    let endpoints = entries
+        .iter()
         .flat_map(|entry| entry.records().iter().map(move |record| endpoint(entry, record)));
     let rejected = book.entries().filter_map(|entry| {
         let reason = entry.rejected()?.to_string();
@@ -214,7 +212,12 @@ pub(super) async fn absent(
         let names: BTreeSet<&str> = book.entries().map(|entry| entry.service.as_str()).collect();
         text.push_str(&match nearest(service.as_str(), names.iter().copied()) {
             Some(near) => format!("; did you mean {near}?"),
-            None => format!("; there are {} services, see `pillion registry ls`", names.len()),
+            None => {
+                format!(
+                    "; there are {}, see `pillion registry ls`",
+                    counted(names.len(), "service")
+                )
+            }
         });
     }
     Failure::failed(std::io::Error::other(text))

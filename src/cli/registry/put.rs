@@ -85,10 +85,12 @@ impl Put {
             let text = format!("format {format} names its keys after the lease: give --ttl");
             return Err(Failure::Usage(text));
         }
+        let note = self.note(&place.layout, &record, &written);
         if self.dry_run {
             let key = written.key.replace(&ANY_LEASE.to_string(), "<lease>");
             let Written { value, .. } = written;
-            return print(format!("would write\n{}", shown(&key, &value, &self.promise(None))));
+            let text = shown(&key, &value, &self.promise(None));
+            return print(format!("would write\n{text}{note}"));
         }
         let (member, _) = place.connect().await?;
         let there = member.get(written.key.as_bytes()).await.map_err(Failure::failed)?.0;
@@ -111,7 +113,7 @@ impl Put {
                 };
                 let written = self.encode(&place.layout, &record, id(lease))?;
                 write(&member, &written, lease).await.map_err(Failure::failed)?;
-                print(shown(&written.key, &written.value, &self.promise(lease)))
+                print(shown(&written.key, &written.value, &self.promise(lease)) + &note)
             }
         }
     }
@@ -136,7 +138,8 @@ impl Put {
                             told.clear();
                             let text =
                                 shown(&written.key, &written.value, &self.promise(Some(lease)));
-                            print(format!("{} written{again}\n{text}", now()))?;
+                            let note = self.note(&place.layout, record, &written);
+                            print(format!("{} written{again}\n{text}{note}", now()))?;
                             None
                         }
                         Err(error) => {
@@ -181,6 +184,18 @@ impl Put {
 
     fn encode(&self, layout: &Layout, record: &Record, lease: i64) -> Result<Written, Failure> {
         layout.encode(&self.service, record, lease).map_err(|error| refused(&error))
+    }
+
+    /// What of the record the format has no words for.
+    fn note(&self, layout: &Layout, record: &Record, written: &Written) -> String {
+        let Written { key, value } = written;
+        let read = layout.read_for(&self.service, key.as_bytes(), value.as_bytes());
+        let read = read.and_then(Result::ok).map(|reading| reading.records).unwrap_or_default();
+        let lost = read.first().map(|copy| record.lost_in(copy)).unwrap_or_default();
+        match lost.is_empty() {
+            true => String::new(),
+            false => format!("note   the format does not say {}\n", lost.join(", ")),
+        }
     }
 
     /// How long the key will be there.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::cli::{
     failure::{Failure, print_on},
-    output::{Output, json},
+    output::{Output, counted, json},
 };
 use crate::model::{Address, Record, ServiceName};
 use crate::registry::{
@@ -131,7 +131,8 @@ impl Seen {
                 let diffs = self.book.list(keys);
                 if !std::mem::replace(&mut self.began, true) {
                     let prefix = self.book.scope().prefix();
-                    eprintln!("watching {prefix:?} from revision {revision}, {count} keys there");
+                    let keys = counted(count, "key");
+                    eprintln!("watching {prefix:?} from revision {revision}, {keys} there");
                     return Vec::new();
                 }
                 eprintln!("{} etcd was listed again at revision {revision}", now());

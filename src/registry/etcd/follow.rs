@@ -75,6 +75,11 @@ impl Follow {
             None => std::future::pending().await,
         }
     }
+
+    /// A piece that is there already.
+    pub fn ready(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
 }
 
 impl Drop for Follow {
