@@ -22,6 +22,7 @@ use crate::{
     admin::{self, Admin, DirectoryCollector, PolicyCollector, RegistrationCollector},
     config::{ConfigErrors, Loaded, Settings},
     discovery,
+    limit::Gates,
     listener::{BindError, Bound, bind},
     live::Live,
     metrics::Metrics,
@@ -114,9 +115,12 @@ async fn control(
     let collector = RegistrationCollector::new(registrations.clone())?;
     metrics.registry().register(Box::new(collector))?;
     let access_log = AccessLog::new(Arc::clone(&live));
+    let gates = Gates::default();
+    gates.set_max_in_flight(settings.max_in_flight);
     let parts = Parts {
         live: Arc::clone(&live),
         directory: directory.clone(),
+        gates: gates.clone(),
         metrics: metrics.clone(),
         access_log,
     };
@@ -164,6 +168,7 @@ async fn control(
         directory: directory.clone(),
         sources,
         registrations: registrations.clone(),
+        gates,
         metrics,
     };
     spawn_local(reload::run(reload, signal(SignalKind::hangup())?));

@@ -2,7 +2,7 @@
 //!
 //! # Layout, bottom up
 //! [`model`] the nouns; [`formats`] what frameworks write; [`config`] the file and the settings; [`metrics`] what Prometheus scrapes;
-//! [`registry`] etcd; [`discovery`] sources to snapshots; [`balance`] picks;
+//! [`registry`] etcd; [`discovery`] sources to snapshots; [`balance`] picks; [`limit`] how many calls are let through;
 //! [`connect`] dial, fresh, warm, pooled; [`middleware`] the path of a call, one file a stage;
 //! [`proxy`] their order; [`listener`] accept and serve; [`admin`], [`app`], [`cli`] the process.
 
@@ -22,6 +22,7 @@ pub mod drain;
 pub mod formats;
 pub mod grpc_timeout;
 pub mod health;
+pub mod limit;
 pub mod lint;
 pub mod listener;
 pub mod live;

@@ -31,6 +31,8 @@ pub struct Metrics {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     faults: IntCounterVec,
+    limited: IntCounterVec,
+    adaptive_limit: IntGaugeVec,
     connect_seconds: HistogramVec,
     connections_opened: IntCounterVec,
     connections: IntGaugeVec,
@@ -78,6 +80,18 @@ impl Metrics {
                 "faults_total",
                 "Calls that a route made trouble for on purpose, by what it did.",
                 &["service", "fault"],
+            ),
+            limited: counters(
+                &registry,
+                "limited_total",
+                "Calls refused by a limit of their service, by which.",
+                &["service", "limit"],
+            ),
+            adaptive_limit: gauges(
+                &registry,
+                "adaptive_limit",
+                "Calls that may wait for their answer now, where the limit is adaptive.",
+                &["service", "route"],
             ),
             connect_seconds: histograms(
                 &registry,

@@ -12,6 +12,7 @@ mod deadline;
 mod fault;
 mod forward;
 mod headers;
+mod limit;
 mod resolve;
 
 pub use admit::{Admit, AdmitLayer};
@@ -22,5 +23,6 @@ pub use deadline::{Deadline, DeadlineLayer};
 pub use fault::{Fault, FaultLayer};
 pub use forward::{Connected, Forward};
 pub use headers::{Headers, HeadersLayer};
+pub use limit::{Limit, LimitLayer};
 pub use observe::{Observe, ObserveLayer};
 pub use resolve::{Resolve, ResolveLayer};

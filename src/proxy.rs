@@ -10,11 +10,12 @@ use crate::{
     connect::Connector,
     discovery::Directory,
     drain::Drain,
+    limit::Gates,
     live::Live,
     metrics::Metrics,
     middleware::{
         AdmitLayer, BalanceLayer, ConnectLayer, DeadlineLayer, FaultLayer, Forward, HeadersLayer,
-        ObserveLayer, ResolveLayer,
+        LimitLayer, ObserveLayer, ResolveLayer,
     },
     view::Views,
 };
@@ -26,6 +27,8 @@ pub struct Parts {
     pub live: Arc<Live>,
     /// Where services are found.
     pub directory: Directory,
+    /// How many calls are let through.
+    pub gates: Gates,
     /// Where calls are counted.
     pub metrics: Metrics,
     /// Where calls are logged.
@@ -41,9 +44,10 @@ pub fn chain(
     let connect = ConnectLayer::new(Connector::default(), parts.directory.clone());
     ServiceBuilder::new()
         .layer(ObserveLayer::new(Rc::clone(&views), parts.access_log.clone()))
-        .layer(AdmitLayer::new(drain))
+        .layer(AdmitLayer::new(drain, parts.gates.clone()))
         .layer(HeadersLayer::new(Arc::clone(&parts.live)))
         .layer(ResolveLayer::new(Arc::clone(&parts.live), parts.directory.clone(), views))
+        .layer(LimitLayer::new(parts.gates.clone()))
         .layer(DeadlineLayer)
         .layer(FaultLayer)
         .layer(BalanceLayer)

@@ -9,13 +9,17 @@ use foldhash::fast::RandomState;
 
 use crate::{
     balance::{Choice, Pins},
-    config::Balance,
+    config::{Balance, Limits},
+    limit::{Counted, Gate, Gates},
     metrics::{Metrics, ServiceMetrics},
     model::{Selectors, Service, ServiceName, Snapshot},
 };
 
 /// Most selectors remembered for one snapshot: callers may send any number of different ones.
 const MOST_SELECTORS: usize = 128;
+
+/// Most gates of a service remembered: its policy has one, and a route may have another.
+const MOST_GATES: usize = 8;
 
 /// The services that one worker has met.
 pub struct Views {
@@ -30,6 +34,7 @@ pub struct ServiceView {
     /// Counters of this service.
     pub metrics: Rc<ServiceMetrics>,
     prepared: RefCell<Prepared>,
+    gates: RefCell<Vec<(Arc<Limits>, Arc<Gate>)>>,
 }
 
 /// What has been worked out for one snapshot.
@@ -83,7 +88,7 @@ impl ServiceView {
     fn new(service: Arc<Service>, metrics: Rc<ServiceMetrics>) -> Self {
         let snapshot = Arc::clone(&service.snapshot());
         let prepared = RefCell::new(Prepared::new(snapshot));
-        Self { service, metrics, prepared }
+        Self { service, metrics, prepared, gates: RefCell::default() }
     }
 
     /// Name of the service.
@@ -116,6 +121,26 @@ impl ServiceView {
         let mut prepared = self.current();
         let Prepared { snapshot, pins, .. } = &mut *prepared;
         Rc::clone(pins.get_or_insert_with(|| Rc::new(Pins::new(snapshot))))
+    }
+
+    /// The gate that keeps `limits`; limits that are new here are looked up in `gates`, as those of
+    /// the `route` that has them, or of the service.
+    pub fn gate(&self, limits: &Arc<Limits>, route: Option<&Arc<str>>, gates: &Gates) -> Arc<Gate> {
+        let mut known = self.gates.borrow_mut();
+        if let Some((_, gate)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, limits)) {
+            return Arc::clone(gate);
+        }
+        // Those of settings that were replaced; whoever is still needed is looked up again.
+        if known.len() >= MOST_GATES {
+            known.clear();
+        }
+        let calls = Counted { service: self.name().clone(), route: route.cloned() };
+        let gate = gates.of(calls, limits);
+        if let Some(limit) = gate.adaptive_limit() {
+            self.metrics.adaptive_limit(gate.route(), limit);
+        }
+        known.push((Arc::clone(limits), Arc::clone(&gate)));
+        gate
     }
 
     fn current(&self) -> std::cell::RefMut<'_, Prepared> {

@@ -310,10 +310,11 @@ impl Running {
         let source = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
         let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfault.delay = \"1ms\"\n";
         let url = etcd.url();
+        let limits = "[defaults.limits]\nrate = 1\nadaptive = true\n";
         let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");
         let register =
             "[[register]]\nservice = \"y\"\naddress = \"127.0.0.1:1\"\nformat = \"go-zero\"\n";
-        fs::write(at("pillion.toml"), [source, route, &policy, register].concat()).unwrap();
+        fs::write(at("pillion.toml"), [source, route, limits, &policy, register].concat()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
             .args(["run", "--workers", "1", "--config"])
             .arg(at("pillion.toml"))
@@ -327,8 +328,8 @@ impl Running {
         Self { _etcd: etcd, folder, child }
     }
 
-    /// A request that leaves the proxy with an error: both endpoints are tried.
-    async fn call(&self) {
+    /// A request that leaves the proxy with an error: both endpoints are tried, or a limit is met.
+    async fn call(&self, error: &str) {
         let io =
             tokio::net::UnixStream::connect(self.folder.path().join("listener")).await.unwrap();
         let (mut client, connection) = h2::client::handshake(io).await.unwrap();
@@ -336,7 +337,7 @@ impl Running {
         let request = http::Request::get("http://x/").body(()).unwrap();
         let (response, _) = client.send_request(request, true).unwrap();
         let response = response.await.unwrap();
-        assert_eq!(response.headers()["pillion-error"], "connect_failed");
+        assert_eq!(response.headers()["pillion-error"], error);
     }
 
     fn scrape(&self) -> String {
@@ -358,7 +359,8 @@ impl Drop for Running {
 #[tokio::test]
 async fn every_metric_in_the_documents_and_alerts_is_in_a_scrape() {
     let running = Running::start().await;
-    running.call().await;
+    running.call("connect_failed").await;
+    running.call("overloaded").await;
     let mut scrape = running.scrape();
     while !scrape.contains("refused\"} 1") {
         scrape = running.scrape();

@@ -8,6 +8,7 @@ use tokio::signal::unix::Signal;
 use crate::{
     config::{ConfigErrors, Settings},
     discovery::{Directory, Discovery},
+    limit::Gates,
     live::Live,
     metrics::Metrics,
     policy::Policy,
@@ -24,6 +25,7 @@ pub(super) struct Reload {
     pub(super) directory: Directory,
     pub(super) sources: Discovery,
     pub(super) registrations: Registrations,
+    pub(super) gates: Gates,
     pub(super) metrics: Metrics,
 }
 
@@ -89,6 +91,7 @@ impl Reload {
             self.sources.reload(settings.sources.clone());
         }
         self.registrations.reload(&settings);
+        self.gates.set_max_in_flight(settings.max_in_flight);
         self.policy.load(settings);
         tracing::info!("configuration reloaded");
     }

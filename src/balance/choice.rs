@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{draw::Sequence, subset::Subset, turns::Turns};
 use crate::{
     config::Balance,
@@ -38,6 +40,8 @@ pub enum PickError {
     NoMatch,
     /// The call has tried all that the selector leaves.
     AllTried,
+    /// None of those that it has not tried can take a call now.
+    Full,
 }
 
 impl Choice {
@@ -69,6 +73,41 @@ impl Choice {
             Self { rules, .. } if rules.is_empty() => PickError::NoMatch,
             _ => PickError::AllTried,
         })
+    }
+
+    /// The same, among the endpoints for which `can` holds now: drawn, or, where draws keep meeting
+    /// others, the first that there is.
+    ///
+    /// # Errors
+    /// [`PickError::Full`] where it holds for none; otherwise as [`Self::pick`].
+    pub fn pick_where(
+        &self,
+        tried: &[Arc<Endpoint>],
+        can: impl Fn(&Endpoint) -> bool,
+    ) -> Result<&Arc<Endpoint>, PickError> {
+        /// Draws before all are looked at: nearly always enough while half of them can.
+        const DRAWS: usize = 4;
+        let mut passed_over: SmallVec<[_; 8]> = tried.iter().cloned().collect();
+        let mut picked = self.pick(&passed_over)?;
+        for _ in 0..DRAWS {
+            if can(picked) {
+                return Ok(picked);
+            }
+            passed_over.push(Arc::clone(picked));
+            match self.pick(&passed_over) {
+                Ok(other) => picked = other,
+                Err(_) => return Err(PickError::Full),
+            }
+        }
+        let is_new = |endpoint: &Endpoint| {
+            !tried.iter().any(|tried| tried.record.address == endpoint.record.address)
+        };
+        let found = self.rules.iter().find_map(|rule| {
+            let members = rule.subset.members();
+            let (before, after) = members.split_at(fastrand::usize(..members.len()));
+            after.iter().chain(before).find(|member| can(member) && is_new(member))
+        });
+        found.ok_or(PickError::Full)
     }
 
     /// The endpoints of the first rule that leaves any.
@@ -251,6 +290,26 @@ mod tests {
                 }
             }
             assert!((290..=310).contains(&first_on_dead), "{balance:?}: {first_on_dead} of 600");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_cannot_take_a_call_are_passed_over_until_none_can() {
+        for balance in ALL {
+            let choice = choice(&[1; 40], "version=v1;version=v0;", balance);
+            let mut held = Vec::new();
+            for _ in 0..40 {
+                let picked = choice.pick_where(&[], |endpoint| endpoint.load.has_room(1)).unwrap();
+                held.push(picked.load.try_pick(1).expect("it has room"));
+            }
+            let none = choice.pick_where(&[], |endpoint| endpoint.load.has_room(1));
+            assert_eq!(none.unwrap_err(), PickError::Full);
+            held.remove(17);
+            let freed = choice.pick_where(&[], |endpoint| endpoint.load.has_room(1)).unwrap();
+            assert_eq!(freed.load.in_flight(), 0);
+            let tried = [Arc::clone(freed)];
+            let none = choice.pick_where(&tried, |endpoint| endpoint.load.has_room(1));
+            assert_eq!(none.unwrap_err(), PickError::Full);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Why a call, or one attempt of it, ended without an answer.
 
+use std::time::Duration;
+
 use super::Call;
 use crate::{
     metrics::AttemptOutcome,
@@ -16,12 +18,24 @@ pub struct CallError {
     pub statuses: Statuses,
     /// What was tried on what, and where to look; names the service.
     pub message: String,
+    /// After which time to try again, where that is worth while.
+    pub pushback: Option<Duration>,
 }
+
+/// When a call that found no place comes again: long enough for some to have ended.
+const PUSHBACK: Duration = Duration::from_millis(100);
 
 impl CallError {
     /// An error with its message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, statuses: reason.into(), message: message.into() }
+        Self { reason, statuses: reason.into(), message: message.into(), pushback: None }
+    }
+
+    /// A limit was reached that lets calls through again after `wait`, or whenever another one ends.
+    pub fn overloaded(message: impl Into<String>, wait: Option<Duration>) -> Self {
+        // Were all told the same time, all would come at that time.
+        let pushback = wait.unwrap_or(PUSHBACK).mul_f64(1.0 + fastrand::f64());
+        Self { pushback: Some(pushback), ..Self::new(Reason::Overloaded, message) }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::CallError;
 use crate::{
     config::Policy,
+    limit::Permit,
     metrics::AttemptOutcome,
     model::{Endpoint, GrpcStatus, InFlight, Reason, Selectors, Statuses},
     route::Rule,
@@ -44,6 +45,8 @@ pub struct CallMeta {
     pub tried: RefCell<SmallVec<[Arc<Endpoint>; 3]>>,
     /// Counts the call on the endpoint that it is on now.
     pub in_flight: RefCell<Option<InFlight>>,
+    /// Places that it has where calls are limited, until it is over.
+    pub places: RefCell<SmallVec<[Permit; 2]>>,
     /// Whether an endpoint that refused the call has been asked once more.
     pub asked_again: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
@@ -111,6 +114,7 @@ impl CallMeta {
             deadline: Cell::new(None),
             tried: RefCell::default(),
             in_flight: RefCell::default(),
+            places: RefCell::default(),
             asked_again: Cell::new(false),
             outcome: Cell::new(None),
             observer: OnceCell::new(),

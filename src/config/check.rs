@@ -4,12 +4,14 @@
 //! inherited. [`super::read`] calls it with a file whose single values are read; values that were
 //! wrong have been noted already and count as absent.
 
+mod limits;
 mod register;
 mod route;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use toml::Spanned;
@@ -37,7 +39,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
     let listeners = listeners(raw, problems).unwrap_or(default.listeners);
     let admin = admin(raw, &listeners, problems);
     let defaults = match raw.defaults.get() {
-        Some(raw) => Arc::new(policy(raw, &default.defaults)),
+        Some(raw) => checked(raw, &default.defaults, problems),
         None => default.defaults,
     };
     let services = raw.service.get().into_iter().flatten();
@@ -51,6 +53,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
             .get()
             .copied()
             .unwrap_or(default.drain_propagation),
+        max_in_flight: raw.max_in_flight.get().map_or(default.max_in_flight, |count| count.0),
         access_log: raw.access_log.get().copied().unwrap_or(default.access_log),
         state_dir: path(&raw.state_dir, folder),
         node: raw.node.get().map_or(default.node, node),
@@ -60,7 +63,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         sources,
         registers: register::registers(raw, problems),
         services: services
-            .map(|(name, raw)| (name.clone(), Arc::new(policy(raw, &defaults))))
+            .map(|(name, raw)| (name.clone(), checked(raw, &defaults, problems)))
             .collect(),
         routes: routes
             .filter_map(|(number, raw)| check_route(raw, &format!("#{number}"), problems))
@@ -123,9 +126,16 @@ fn node(raw: &RawNode) -> Node {
     }
 }
 
+/// The policy of `raw`, which is a table of its own in the file.
+fn checked(raw: &RawPolicy, base: &Policy, problems: &mut Problems) -> Arc<Policy> {
+    let policy = policy(raw, base);
+    limits::check(raw, &policy, problems);
+    Arc::new(policy)
+}
+
 /// The policy of `raw`, where it says nothing that of `base`.
 pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
-    let timeout = raw.timeout.get().map(|timeout| Some(*timeout).filter(|t| !t.is_zero()));
+    let or_none = |limit: &Key<Duration>| limit.get().map(|t| Some(*t).filter(|t| !t.is_zero()));
     Policy {
         balance: raw.balance.get().copied().unwrap_or(base.balance),
         filter: raw.filter.get().unwrap_or(&base.filter).clone(),
@@ -133,7 +143,12 @@ pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
         ready: raw.ready.get().copied().unwrap_or(base.ready),
         connect_timeout: raw.connect_timeout.get().map_or(base.connect_timeout, |limit| limit.0),
         attempts: raw.attempts.get().map_or(base.attempts, |count| count.0),
-        timeout: timeout.unwrap_or(base.timeout),
+        timeout: or_none(&raw.timeout).unwrap_or(base.timeout),
+        slow_call: or_none(&raw.slow_call).unwrap_or(base.slow_call),
+        limits: match raw.limits.get() {
+            Some(raw) => limits::limits(raw, base.limits.as_deref()),
+            None => base.limits.clone(),
+        },
     }
 }
 

@@ -12,9 +12,10 @@ use toml::Spanned;
 
 use super::{
     etcd_url::EtcdUrl,
+    limits::Limits,
     raw::{
-        RawAdmin, RawFile, RawListener, RawLivePolicy, RawNode, RawPolicy, RawRegister, RawRoute,
-        RawSource,
+        RawAdmin, RawFile, RawLimits, RawListener, RawLivePolicy, RawNode, RawPolicy, RawRegister,
+        RawRoute, RawSource,
     },
     render::render,
     settings::{EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
@@ -44,6 +45,7 @@ impl From<&Settings> for RawFile {
             workers: Count(u32::try_from(settings.workers).unwrap_or(u32::MAX)).into(),
             drain_timeout: settings.drain_timeout.into(),
             drain_propagation: settings.drain_propagation.into(),
+            max_in_flight: Count(settings.max_in_flight).into(),
             access_log: settings.access_log.into(),
             state_dir: settings.state_dir.clone().unwrap_or_default().into(),
             node: RawNode::from(&settings.node).into(),
@@ -137,6 +139,21 @@ impl From<&Policy> for RawPolicy {
             connect_timeout: Positive(policy.connect_timeout).into(),
             attempts: Count(policy.attempts).into(),
             timeout: policy.timeout.unwrap_or_default().into(),
+            slow_call: policy.slow_call.unwrap_or_default().into(),
+            limits: RawLimits::from(&policy.limits.as_deref().cloned().unwrap_or_default()).into(),
+        }
+    }
+}
+
+impl From<&Limits> for RawLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            max_in_flight: Count(limits.max_in_flight).into(),
+            max_in_flight_per_endpoint: Count(limits.max_in_flight_per_endpoint).into(),
+            rate: Count(limits.rate).into(),
+            burst: Count(limits.burst).into(),
+            rate_by: limits.rate_by.clone().into(),
+            adaptive: limits.adaptive.into(),
         }
     }
 }
@@ -210,6 +227,8 @@ mod tests {
             balance = "round_robin"
             filter = "version=v2;version=v1;"
             timeout = "2s"
+            slow_call = "0s"
+            limits = { max_in_flight = 100, rate = 50, burst = 5, rate_by = "header:x-tenant" }
             [service."it's~an.order"]
             connection = "pooled"
             timeout = "0s"
@@ -219,6 +238,7 @@ mod tests {
             ready = "tcp"
             connect_timeout = "1ms"
             attempts = 1
+            limits = { adaptive = true, max_in_flight_per_endpoint = 7, rate_by = "method" }
             [policy]
             prefix = "/policy/"
             [[route]]

@@ -19,6 +19,11 @@ impl PolicyKeys {
         self.first().is_none()
     }
 
+    /// Whether it limits calls, beyond what a service does.
+    pub const fn has_limits(&self) -> bool {
+        !self.0.limits.is_absent()
+    }
+
     /// One of its keys.
     pub(super) fn first(&self) -> Option<String> {
         self.0.write().as_table()?.keys().next().cloned()

@@ -17,6 +17,7 @@ pub(super) use route::{RawBranch, RawFault, RawHeaderChanges, RawRespond, RawRou
 
 use super::{
     etcd_url::EtcdUrl,
+    limits::RateBy,
     settings::{AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath},
     table::{TableDef, table},
     text::{Brake, Format, HeaderText, Kind, PlainText, Positive, SourceName},
@@ -39,6 +40,8 @@ table! {
         /// Time between taking registrations out of the registry and refusing calls, when the
         /// process stops: so long others may take to see it.
         drain_propagation: Duration,
+        /// Calls that may be in flight through this proxy; 0 for any number. More are refused at once.
+        max_in_flight: Count<0, 1_000_000>,
         /// One line for each call on stdout: none, a JSON object, or key=value pairs.
         access_log: AccessLog,
         /// Folder that keeps what is known of etcd, so that it is served after a start without etcd;
@@ -169,6 +172,34 @@ table! {
         /// Longest time that a call may take; "0s" for no limit. A shorter grpc-timeout of the
         /// caller wins.
         timeout: Duration,
+        /// Time after which an answer that has not begun makes a call a slow one, which GET /calls
+        /// shows; "0s" for never.
+        slow_call: Duration,
+        /// How many calls are let through.
+        limits: RawLimits,
+    }
+}
+
+table! {
+    /// How many calls of a service are let through, by all workers together. A call beyond a limit
+    /// is refused at once with RESOURCE_EXHAUSTED and the time after which to try again; none waits.
+    struct RawLimits {
+        /// Calls of the service in flight, from their head to the last byte of their answer; 0 for
+        /// any number.
+        max_in_flight: Count<0, 1_000_000>,
+        /// Calls in flight on one endpoint; 0 for any number. An endpoint that has as many is passed
+        /// over; when all have, the call is refused.
+        max_in_flight_per_endpoint: Count<0, 1_000_000>,
+        /// Calls a second; 0 for any number.
+        rate: Count<0, 1_000_000>,
+        /// Calls that may come at once after a pause; 0 for as many as `rate`.
+        burst: Count<0, 1_000_000>,
+        /// Which calls share one rate: those of the "service", those of one "method", or those with
+        /// the same value of a header, such as "header:x-tenant".
+        rate_by: RateBy,
+        /// Whether the calls that wait for the first byte of their answer are kept to a number that
+        /// follows the service's latency: fewer when it rises, more when it falls.
+        adaptive: bool,
     }
 }
 

@@ -109,8 +109,8 @@ mod tests {
             mistakes(text),
             [
                 "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
-                 workers, drain_timeout, drain_propagation, access_log, state_dir, node, listener, \
-                 admin, source, register, defaults, service, route, policy",
+                 workers, drain_timeout, drain_propagation, max_in_flight, access_log, state_dir, \
+                 node, listener, admin, source, register, defaults, service, route, policy",
                 "4:20: node.zone: found the number 7; allowed: printable ASCII characters, \
                  without spaces around them",
                 "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \
@@ -170,6 +170,20 @@ mod tests {
             ("admin.address = \"127.0.0.1:4140\"", "1:17: admin.address: 127.0.0.1:4140 is the"),
             ("source = []", "1:10: source: at least one is needed"),
             ("[[source]]\nname = \"a b\"", "2:8: source.name: \"a b\" cannot be used"),
+            ("[defaults]\nlimits.burst = 2", "2:16: limits.burst: needs `rate` beside it"),
+            ("[defaults]\nlimits.rate_by = \"method\"", "2:18: limits.rate_by: needs `rate`"),
+            (
+                "[service.a.limits]\nrate_by = \"caller\"",
+                "2:11: service.\"a\".limits.rate_by: \"caller\"",
+            ),
+            (
+                "[defaults.limits]\nrate_by = \"header:a b\"",
+                "2:11: defaults.limits.rate_by: \"header:a b\" names no",
+            ),
+            (
+                "[defaults.limits]\nadaptive = 1",
+                "2:12: defaults.limits.adaptive: found the number 1; allowed: true",
+            ),
             ("[[source]]\n[[source]]", "2:1: source.name: \"main\" is taken"),
             ("[[source]]\nendpoints = []", "2:13: source.endpoints: at least one is needed"),
             ("[[source]]\nendpoints = [\"a:1\"]", "2:14: source.endpoints: \"a:1\" is not the URL"),

@@ -17,6 +17,7 @@ pub use route::{
     Split, ValueMatch,
 };
 
+use super::limits::Limits;
 use super::register::Register;
 use crate::model::{Selectors, ServiceName};
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Time between taking registrations out and refusing calls. Default 1 s.
     pub drain_propagation: Duration,
+    /// Calls in flight through this proxy, 0 for any number.
+    pub max_in_flight: u32,
     /// One line a call on stdout, or none.
     pub access_log: AccessLog,
     /// Folder that keeps the last sets of etcd sources, if any. Read at start only.
@@ -83,6 +86,7 @@ impl Default for Settings {
             workers: 0,
             drain_timeout: Duration::from_secs(30),
             drain_propagation: Duration::from_secs(1),
+            max_in_flight: 0,
             access_log: AccessLog::default(),
             state_dir: None,
             node: Node::default(),
@@ -307,6 +311,10 @@ pub struct Policy {
     pub attempts: u32,
     /// Upper bound of a call, none for unlimited.
     pub timeout: Option<Duration>,
+    /// Time until the answer begins that makes a call a slow one; none for never. Default 1 s.
+    pub slow_call: Option<Duration>,
+    /// How many calls are let through; none where nothing is limited.
+    pub limits: Option<Arc<Limits>>,
 }
 
 impl Default for Policy {
@@ -319,6 +327,8 @@ impl Default for Policy {
             connect_timeout: Duration::from_secs(1),
             attempts: 3,
             timeout: None,
+            slow_call: Some(Duration::from_secs(1)),
+            limits: None,
         }
     }
 }

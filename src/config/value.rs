@@ -232,6 +232,24 @@ impl Value for Metadata {
     }
 }
 
+impl Value for bool {
+    fn shape() -> Shape {
+        Shape::Value("true or false".to_owned())
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>, scope: &Scope, problems: &mut Problems) -> Option<Self> {
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return Some(*flag);
+        }
+        unexpected(value, scope, "true or false", problems);
+        None
+    }
+
+    fn write(&self) -> toml::Value {
+        (*self).into()
+    }
+}
+
 /// A value that keeps its place, so that what is missing in it can be noted there.
 impl<T: Value> Value for Spanned<T> {
     fn shape() -> Shape {

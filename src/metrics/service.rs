@@ -116,6 +116,17 @@ impl ServiceMetrics {
         self.families.faults.with_label_values(&[&*self.label, fault]).inc();
     }
 
+    /// The service's limit of this name refused a call.
+    pub fn limited(&self, limit: &str) {
+        self.families.limited.with_label_values(&[&*self.label, limit]).inc();
+    }
+
+    /// So many calls may wait for their answer from now on: those of the service, or of a route that
+    /// has limits of its own.
+    pub fn adaptive_limit(&self, route: &str, limit: u32) {
+        self.families.adaptive_limit.with_label_values(&[&*self.label, route]).set(limit.into());
+    }
+
     /// An endpoint was connected after `took`.
     pub fn connected(&self, took: Duration) {
         self.connect_seconds.observe(took.as_secs_f64());

@@ -1,5 +1,5 @@
-//! Refuses what this proxy will not take on: calls that arrive long after it was told to stop, and
-//! heads larger than anyone should have to carry.
+//! Refuses what this proxy will not take on: calls that arrive long after it was told to stop, heads
+//! larger than anyone should have to carry, and calls beyond `max_in_flight`.
 
 use std::{
     rc::Rc,
@@ -13,6 +13,7 @@ use tower::{Layer, Service};
 use crate::{
     call::{Call, CallError},
     drain::Drain,
+    limit::Gates,
     model::Reason,
 };
 
@@ -22,19 +23,20 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// Makes [`Admit`].
 #[derive(Clone, Debug)]
-pub struct AdmitLayer(Rc<Drain>);
+pub struct AdmitLayer(Rc<Drain>, Gates);
 
 /// Refuses calls beyond the limits of this proxy.
 #[derive(Clone, Debug)]
 pub struct Admit<S> {
     inner: S,
     drain: Rc<Drain>,
+    gates: Gates,
 }
 
 impl AdmitLayer {
-    /// Watches `drain`.
-    pub const fn new(drain: Rc<Drain>) -> Self {
-        Self(drain)
+    /// Watches `drain`, and how many calls `gates` lets in.
+    pub const fn new(drain: Rc<Drain>, gates: Gates) -> Self {
+        Self(drain, gates)
     }
 }
 
@@ -42,7 +44,7 @@ impl<S> Layer<S> for AdmitLayer {
     type Service = Admit<S>;
 
     fn layer(&self, inner: S) -> Admit<S> {
-        Admit { inner, drain: Rc::clone(&self.0) }
+        Admit { inner, drain: Rc::clone(&self.0), gates: self.1.clone() }
     }
 }
 
@@ -65,6 +67,14 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Admit<S> {
             let text =
                 format!("metadata of {bytes} bytes, at most {MAX_HEADER_BYTES} are let through");
             return Either::Right(ready(Err(CallError::new(Reason::Overloaded, text))));
+        }
+        match self.gates.enter() {
+            Ok(place) => call.meta.places.borrow_mut().extend(place),
+            Err(most) => {
+                let text =
+                    format!("{most} calls are in flight through this proxy; see max_in_flight");
+                return Either::Right(ready(Err(CallError::overloaded(text, None))));
+            }
         }
         Either::Left(self.inner.call(call))
     }

@@ -11,9 +11,11 @@ use std::{
 use futures_util::future::{Either, Ready, ready as now};
 use tower::{Layer, Service};
 
+use super::limit::refuse;
 use crate::{
     balance::PickError,
     call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
+    limit::{Limit, Refusal},
     metrics::AttemptOutcome,
     model::{Endpoint, Reason},
 };
@@ -61,20 +63,33 @@ where
 /// Picks an endpoint and puts the call on it.
 fn choose(meta: &CallMeta) -> Result<(), CallError> {
     let target = meta.target();
-    let picked = {
-        let tried = meta.tried.borrow();
-        match meta.pin.get() {
-            Some(pin) => pinned(target, pin, &tried),
-            None => {
-                let choice = target.view.choice(&target.selectors, target.policy.balance);
-                choice.pick(&tried).cloned()
-            }
+    let most = most_on_one(target);
+    loop {
+        let picked = pick(meta, target, most).map_err(|error| explain(meta, target, error))?;
+        // Where another worker has just taken its last place, it is passed over the next time.
+        if let Some(in_flight) = picked.load.try_pick(most) {
+            *meta.in_flight.borrow_mut() = Some(in_flight);
+            meta.tried.borrow_mut().push(picked);
+            return Ok(());
         }
-    };
-    let endpoint = picked.map_err(|error| explain(meta, target, error))?;
-    *meta.in_flight.borrow_mut() = Some(endpoint.load.pick());
-    meta.tried.borrow_mut().push(endpoint);
-    Ok(())
+    }
+}
+
+fn pick(meta: &CallMeta, target: &Target, most: u32) -> Result<Arc<Endpoint>, PickError> {
+    let tried = meta.tried.borrow();
+    if let Some(pin) = meta.pin.get() {
+        return pinned(target, pin, &tried, most);
+    }
+    let choice = target.view.choice(&target.selectors, target.policy.balance);
+    match most {
+        0 => choice.pick(&tried).cloned(),
+        most => choice.pick_where(&tried, |endpoint| endpoint.load.has_room(most)).cloned(),
+    }
+}
+
+/// Calls that one endpoint may hold; 0 for any number.
+fn most_on_one(target: &Target) -> u32 {
+    target.policy.limits.as_ref().map_or(0, |limits| limits.max_in_flight_per_endpoint)
 }
 
 /// Where no endpoint is left, one that refused the call may be asked once more: a GOAWAY ends a
@@ -84,20 +99,28 @@ fn choose_again(meta: &CallMeta) -> bool {
     if meta.asked_again.replace(true) || refused.load.is_gone() {
         return false;
     }
-    *meta.in_flight.borrow_mut() = Some(refused.load.pick());
+    let Some(in_flight) = refused.load.try_pick(most_on_one(meta.target())) else { return false };
+    *meta.in_flight.borrow_mut() = Some(in_flight);
     meta.tried.borrow_mut().push(refused);
     true
 }
 
 /// A pin reaches what it names whatever its state, but no endpoint twice.
-fn pinned(target: &Target, pin: &str, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, PickError> {
+fn pinned(
+    target: &Target,
+    pin: &str,
+    tried: &[Arc<Endpoint>],
+    most: u32,
+) -> Result<Arc<Endpoint>, PickError> {
     let pins = target.view.pins();
     let named = pins.find_pin(pin);
     let is_new = |endpoint: &&Arc<Endpoint>| {
         !tried.iter().any(|tried| tried.record.address == endpoint.record.address)
     };
     let nothing = if named.is_empty() { PickError::NoMatch } else { PickError::AllTried };
-    named.iter().find(is_new).cloned().ok_or(nothing)
+    let mut new = named.iter().filter(is_new).peekable();
+    new.peek().ok_or(nothing)?;
+    new.find(|endpoint| endpoint.load.has_room(most)).cloned().ok_or(PickError::Full)
 }
 
 fn explain(meta: &CallMeta, target: &Target, error: PickError) -> CallError {
@@ -108,6 +131,10 @@ fn explain(meta: &CallMeta, target: &Target, error: PickError) -> CallError {
             Reason::NoEndpoints,
             format!("service {name}: it has no endpoint; see `pillion services {name}`"),
         ),
+        (PickError::Full, _) => {
+            let allowed = most_on_one(target);
+            refuse(target, Refusal { limit: Limit::PerEndpoint, allowed, wait: None })
+        }
         (_, Some(pin)) => CallError::new(
             Reason::NoMatch,
             format!(

@@ -97,6 +97,6 @@ impl Trouble {
         let service = target.view.name();
         let message =
             format!("service {service}: aborted on purpose, by the fault of route {route}");
-        Err(CallError { reason: Reason::Fault, statuses: status.into(), message })
+        Err(CallError { statuses: status.into(), ..CallError::new(Reason::Fault, message) })
     }
 }

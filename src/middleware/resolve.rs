@@ -169,11 +169,8 @@ impl Lookup {
 
 /// An answer that a route gives by itself.
 fn direct(respond: &DirectResponse) -> CallError {
-    CallError {
-        reason: Reason::DirectResponse,
-        statuses: respond.statuses(),
-        message: respond.message.clone(),
-    }
+    let error = CallError::new(Reason::DirectResponse, respond.message.clone());
+    CallError { statuses: respond.statuses(), ..error }
 }
 
 fn unnamed(authority: &str, error: ServiceNameError) -> CallError {

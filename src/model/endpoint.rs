@@ -246,6 +246,23 @@ impl Load {
         self.standing.store(REGISTERED, Relaxed);
     }
 
+    /// Whether it may hold one more call, where it may hold `most`; 0 allows any number.
+    pub fn has_room(&self, most: u32) -> bool {
+        most == 0 || self.in_flight() < most
+    }
+
+    /// Counts a pick, as [`Self::pick`] does, unless there are `most` calls already; 0 allows any
+    /// number. However many workers pick at once, there are never more.
+    pub fn try_pick(self: &Arc<Self>, most: u32) -> Option<InFlight> {
+        if most == 0 {
+            return Some(self.pick());
+        }
+        let one_more = |now: u32| (now < most).then_some(now + 1);
+        self.in_flight.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        self.picks.fetch_add(1, Relaxed);
+        Some(InFlight(Arc::clone(self)))
+    }
+
     /// Whether the address has left the service: its pooled connections end with their last call.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)

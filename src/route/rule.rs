@@ -65,6 +65,11 @@ impl Rule {
         }
     }
 
+    /// Whether it has limits of its own: its calls are then counted by themselves.
+    pub const fn has_limits(&self) -> bool {
+        self.route.policy.has_limits()
+    }
+
     /// Trouble to be made for its calls.
     pub const fn fault(&self) -> Option<&Fault> {
         self.route.fault.as_ref()
