@@ -9,7 +9,6 @@ use crate::{
 
 /// `GET /services`.
 pub(super) fn services(directory: &Directory) -> Value {
-    let known = directory.sources();
     let service = |service: &std::sync::Arc<Service>| {
         let snapshot = service.snapshot();
         let ready = snapshot.endpoints.iter().filter(|e| e.state() == State::Ready).count();
@@ -21,7 +20,6 @@ pub(super) fn services(directory: &Directory) -> Value {
             "endpoints": snapshot.endpoints.len(),
             "ready": ready,
             "sources": sources,
-            "age_seconds": age(&known, &service.snapshot()),
         })
     };
     json!({"services": directory.services().iter().map(service).collect::<Vec<_>>()})

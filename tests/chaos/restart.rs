@@ -1,11 +1,6 @@
 //! Starts without etcd, from the sets that were saved.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use rustix::process::Signal;
 
@@ -47,10 +42,7 @@ async fn a_start_without_etcd_serves_what_was_saved_and_says_how_old_it_is() {
     assert_eq!((mode(&state), mode(&state.join("main.json"))), (0o700, 0o600));
     tokio::time::sleep(Duration::from_secs(2)).await;
 
-    let began = Instant::now();
     let pillion = Program::new(&config(&etcd, &state, "")).start().await;
-    // Starting a process, and everything else that this machine does meanwhile, included.
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let flow = Flow::start(&pillion, "orders").await;
     until_ready(&pillion, 3).await;
     assert!(age(&pillion).await > 1.5, "{}", age(&pillion).await);

@@ -34,7 +34,7 @@ async fn a_change_is_in_etcd_when_it_is_answered_and_stays_after_a_loss() {
     );
     let expected = r#""Metadata":{"gpu":"true","weight":"7"}"#;
     assert!(value(&etcd).await.contains(expected), "{}", value(&etcd).await);
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(began.elapsed() < Duration::from_secs(3));
     let (status, now) = change(&pillion, r#"{"version": "v2"}"#).await;
     assert_eq!((status, &now["weight"], &now["version"]), (200, &json!(7), &json!("v2")));
     etcd.delete(KEY).await;
@@ -111,7 +111,7 @@ async fn a_new_configuration_changes_what_it_changes_and_touches_nothing_else() 
     pillion.set_whole_config(&format!("{source}{}", register("weight = 3")));
     let began = Instant::now();
     until("the weight is there", async || value(&etcd).await.contains(r#""weight":"3""#)).await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(record(&etcd).await.unwrap().lease, before.lease);
 
     // Another lease, another address: the key is never gone in between.

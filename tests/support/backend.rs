@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use h2::{
 use http::{HeaderMap, HeaderValue, Response, request};
 use socket2::{Domain, Socket, Type};
 use tokio::{
+    io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
@@ -184,6 +186,7 @@ where
     async fn serve(self, tcp: TcpStream, builder: server::Builder, mut told: watch::Receiver<()>) {
         let _open = Open::new(&self.seen);
         tcp.set_nodelay(true).unwrap();
+        let (tcp, rest) = split_off(tcp);
         let Ok(mut connection) = builder.handshake(tcp).await else { return };
         told.mark_unchanged();
         let mut calls = tokio::task::JoinSet::new();
@@ -202,13 +205,31 @@ where
                         let (address, seen) = (self.address, Arc::clone(&self.seen));
                         calls.spawn((self.answer)(Incoming { head, body, respond, address, seen }));
                     }
-                    Some(Err(_)) | None => return,
+                    Some(Err(_)) => return,
+                    None => break,
                 },
                 Ok(()) = told.changed() => connection.graceful_shutdown(),
                 Some(_) = calls.join_next() => {}
             }
         }
+        drop(connection);
+        linger(rest).await;
     }
+}
+
+/// A second handle of the socket, which keeps it open when the first is closed.
+fn split_off(tcp: TcpStream) -> (TcpStream, TcpStream) {
+    let tcp = tcp.into_std().unwrap();
+    let rest = tcp.try_clone().unwrap();
+    (TcpStream::from_std(tcp).unwrap(), TcpStream::from_std(rest).unwrap())
+}
+
+/// Reads until the peer has closed, too, as servers do: a socket that is closed with something unread
+/// resets the connection, and the peer may lose the GOAWAY that it has not read yet.
+async fn linger(mut rest: TcpStream) {
+    let mut unread = [0; 4096];
+    let until_closed = async { while matches!(rest.read(&mut unread).await, Ok(1..)) {} };
+    let _ = tokio::time::timeout(Duration::from_secs(1), until_closed).await;
 }
 
 /// Counts an open connection until it is dropped.
