@@ -37,6 +37,7 @@ pub mod pulse;
 pub mod register;
 pub mod registry;
 pub mod route;
+pub mod state_file;
 pub mod telemetry;
 pub mod view;
 pub mod watch_file;

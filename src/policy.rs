@@ -6,6 +6,7 @@
 //! while etcd is away.
 
 mod documents;
+mod store;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,6 +24,7 @@ use crate::{
 
 pub use documents::{DocumentReport, Refusal};
 use documents::{Documents, Verdict};
+use store::{Saved, SavedDocument, Store};
 
 /// The file and what is laid over it. Reports may be asked for on any thread.
 #[derive(Debug)]
@@ -36,8 +38,12 @@ struct State {
     /// What the file says.
     file: Arc<Settings>,
     documents: Documents,
-    /// Whether nothing has been read yet since the start.
+    /// Whether they were brought back from disk.
+    restored: bool,
+    /// Whether etcd has not been read yet since the start, nor given up while there are those from disk.
     starting: bool,
+    /// Where it is kept; none without `state_dir`.
+    store: Option<Store>,
     /// Where documents are read from now; none while there is no live policy.
     following: Option<Following>,
 }
@@ -73,10 +79,19 @@ impl Policy {
     /// Outside a tokio runtime.
     pub fn start(live: Arc<Live>) -> Arc<Self> {
         let file = Arc::clone(live.load().settings());
-        let state =
-            State { file, documents: Documents::default(), starting: true, following: None };
+        let store = file.state_dir.as_deref().map(Store::new);
+        let place = file.live_policy_etcd();
+        let saved = store.as_ref().zip(place).and_then(|(store, place)| store.read(place));
+        let (mut documents, restored) = (Documents::default(), saved.is_some());
+        for SavedDocument { key, revision, value } in saved.into_iter().flatten() {
+            documents.put(key, revision, value.as_bytes(), SystemTime::now()).log();
+        }
+        let state = State { file, documents, restored, starting: true, store, following: None };
         let policy = Arc::new(Self { live, state: Mutex::new(state) });
-        policy.follow(&mut policy.state());
+        let mut state = policy.state();
+        policy.follow(&mut state);
+        policy.put_in_force(&state);
+        drop(state);
         policy
     }
 
@@ -144,7 +159,9 @@ impl Policy {
     /// Takes in a piece of news: all of it, or none.
     fn take(&self, prefix: &str, news: News) {
         let mut state = self.state();
-        let State { documents, starting, following: Some(following), .. } = &mut *state else {
+        let State { documents, restored, starting, store, following: Some(following), .. } =
+            &mut *state
+        else {
             return;
         };
         let name = |key: &[u8]| {
@@ -152,11 +169,13 @@ impl Policy {
             String::from_utf8_lossy(name).into_owned()
         };
         let now = SystemTime::now();
-        let mut verdicts = Vec::new();
+        let (mut verdicts, was_starting) = (Vec::new(), *starting);
         match news {
             News::Lost(error) => {
                 tracing::warn!(%error, "live policy cannot be read, what was read stays");
                 (following.synced, following.problem) = (false, Some(error.to_string()));
+                // What was brought back from disk has to do.
+                *starting &= !*restored;
             }
             News::Listed(keys, _) => {
                 (following.synced, following.problem, *starting) = (true, None, false);
@@ -174,7 +193,12 @@ impl Policy {
             }
         }
         verdicts.iter().for_each(Verdict::log);
-        if verdicts.iter().any(Verdict::changes) {
+        let changes = verdicts.iter().any(Verdict::changes);
+        if changes || was_starting && following.synced {
+            let place = (&following.etcd, &following.place);
+            store.iter().for_each(|store| store.keep(Saved::of(place, documents.save())));
+        }
+        if changes {
             self.put_in_force(&state);
         }
     }

@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
+use super::store::SavedDocument;
 use crate::config::{Document, DocumentKey};
 
 /// Everything under the prefix, by what follows it.
@@ -28,6 +29,7 @@ struct Good {
     key: DocumentKey,
     document: Document,
     revision: i64,
+    text: String,
 }
 
 /// What is wrong with the newest value of a key.
@@ -82,7 +84,8 @@ impl Documents {
         entry.seen = (modified, value.to_vec());
         match read(&name, value) {
             Ok((key, document)) => {
-                entry.good = Some(Good { key, document, revision: modified });
+                let text = String::from_utf8_lossy(value).into_owned();
+                entry.good = Some(Good { key, document, revision: modified, text });
                 entry.refused = None;
                 Verdict::InForce(name)
             }
@@ -112,6 +115,15 @@ impl Documents {
     pub(super) fn in_force(&self) -> impl Iterator<Item = (&DocumentKey, &Document)> {
         let good = self.0.values().filter_map(|entry| entry.good.as_ref());
         good.map(|Good { key, document, .. }| (key, document))
+    }
+
+    /// What is in force, to be kept.
+    pub(super) fn save(&self) -> Vec<SavedDocument> {
+        let saved = |(name, entry): (&String, &Entry)| {
+            let Good { revision, text, .. } = entry.good.as_ref()?;
+            Some(SavedDocument { key: name.clone(), revision: *revision, value: text.clone() })
+        };
+        self.0.iter().filter_map(saved).collect()
     }
 
     /// Every key, in the order of its text.

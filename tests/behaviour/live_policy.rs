@@ -12,11 +12,13 @@ use crate::wait::until;
 
 /// A proxy whose endpoints are in a file, and whose policy is in `etcd`.
 async fn proxy_of(etcd: &Etcd, config: &str, endpoints: Vec<String>) -> Pillion {
-    let config = format!(
-        "{config}\n[policy]\n[[source]]\nname = \"main\"\nendpoints = [\"{}\"]",
-        etcd.url()
-    );
-    Program::new(&config).endpoints(endpoints).start().await
+    program_of(etcd, config).endpoints(endpoints).start().await
+}
+
+fn program_of(etcd: &Etcd, config: &str) -> Program {
+    let url = etcd.url();
+    let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]");
+    Program::new(&format!("{config}\n{policy}"))
 }
 
 fn key(name: &str) -> String {
@@ -190,12 +192,7 @@ async fn policy_outlives_etcd_and_catches_up_when_it_is_back() {
 #[tokio::test]
 async fn a_proxy_takes_no_calls_before_it_has_read_its_policy() {
     let mut etcd = Etcd::stopped();
-    let config = format!(
-        "[policy]\n[[source]]\nname = \"main\"\nendpoints = [\"{}\"]\n\
-         [[source]]\nkind = \"file\"\npath = \"services.toml\"",
-        etcd.url()
-    );
-    let pillion = Program::new(&config).start_unready().await;
+    let pillion = program_of(&etcd, "").endpoints([]).start_unready().await;
     let reasons = async || pillion.get("/ready").await.text;
     until("it says why", async || {
         reasons().await.contains(&format!("policy: http://{}", etcd.address()))
@@ -273,4 +270,36 @@ fn with_pillion() -> std::ffi::OsString {
     let folder = std::path::Path::new(env!("CARGO_BIN_EXE_pillion")).parent().unwrap().to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap()
+}
+
+#[tokio::test]
+async fn a_start_without_etcd_has_the_policy_of_the_last_run() {
+    let mut etcd = Etcd::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("state_dir = {:?}", folder.path().join("state"));
+    etcd.put(&key("route/a"), &answering("orders", "good")).await;
+    let first = proxy_of(&etcd, &config, vec![]).await;
+    etcd.put(&key("route/b"), &answering("pay", "later")).await;
+    let client = Client::connect(first.address()).await;
+    until("the change acts", async || told(&client.call("pay").await) == Some("later")).await;
+    let saved = folder.path().join("state/@policy.json");
+    until("it is saved", async || {
+        std::fs::read_to_string(&saved).is_ok_and(|text| text.contains("later"))
+    })
+    .await;
+    drop(first);
+    etcd.kill();
+    let second = program_of(&etcd, &config).endpoints([]).start_unready().await;
+    let client = Client::connect(second.address()).await;
+    until("policy is not what it waits for", async || {
+        !second.get("/ready").await.text.contains("policy:")
+    })
+    .await;
+    assert_eq!(told(&client.call("orders").await), Some("good"));
+    assert_eq!(told(&client.call("pay").await), Some("later"));
+    assert_eq!(second.metrics().await.sum("policy_synced", &[]), 0.0);
+    etcd.restart().await;
+    etcd.delete(&key("route/b")).await;
+    until("the deletion acts", async || told(&client.call("pay").await) != Some("later")).await;
+    assert_eq!(told(&client.call("orders").await), Some("good"));
 }
