@@ -1,18 +1,37 @@
-//! `skydns`: the records of SkyDNS, CoreDNS and external-dns, which are only read.
+//! `skydns`: the records of SkyDNS, CoreDNS and external-dns.
 //!
 //! Key `/skydns/` and the labels of a DNS name, reversed: `user.svc.cluster.local` has
 //! `/skydns/local/cluster/svc/user/<any id>`, and as in DNS a name has all records below it, and the
 //! one right there. Value `{"host":"10.12.0.3","port":50051,"weight":3,"priority":10,"ttl":60}`, of
-//! which an endpoint needs host and port. Weight 0 means 100. TTL is for those who cannot watch.
+//! which an endpoint needs host and port. Weight 0 means 100. TTL is for those who cannot watch. What
+//! is written has its id as a label of DNS: any other byte of it becomes a `-`.
 
+use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::model::{Record, ServiceName};
 
 use super::{
-    Format, Place, Places, Reading, RecordKey, RejectReason, host, json, labels, place,
-    weight::positive_or,
+    EncodeError, Format, Place, Places, Reading, RecordKey, RejectReason, Written, host, json,
+    labels, place, weight::positive_or, write,
 };
+
+/// Longest label of a DNS name, in bytes (RFC 1035 section 2.3.4).
+const LONGEST_LABEL: usize = 63;
+
+/// `msg.Service` of SkyDNS, whose fields are left out when they are empty.
+#[derive(Serialize)]
+struct Entry<'a> {
+    host: &'a str,
+    port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u32>,
+    weight: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    text: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    group: &'a str,
+}
 
 #[derive(Debug)]
 pub(super) struct SkyDns;
@@ -69,6 +88,43 @@ impl Format for SkyDns {
         labels::fields(&mut record, &object, &["priority", "group", "text"]);
         Ok(record.into())
     }
+
+    fn encode(
+        &self,
+        prefix: &str,
+        _service: &ServiceName,
+        record: &Record,
+        _lease: i64,
+    ) -> Result<Written, EncodeError> {
+        write::bare(self.name(), record)?;
+        let text = |key| record.metadata.get(key).map_or("", String::as_str);
+        let priority = match text("priority") {
+            "" => None,
+            priority => Some(number(priority).ok_or_else(|| {
+                write::cannot(self.name(), format!("metadata priority={priority:?}, no number"))
+            })?),
+        };
+        let (host, port) = (record.address.host(), record.address.port());
+        let (text, group) = (text("text"), text("group"));
+        let entry = Entry { host, port, priority, weight: record.weight, text, group };
+        Ok(Written {
+            key: format!("{prefix}/{}", label(&record.id)),
+            value: write::go_json(&entry),
+        })
+    }
+}
+
+/// An id as one label of a DNS name.
+pub(super) fn label(id: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let label = id.chars().map(|c| if is_plain(c) { c } else { '-' });
+    let label: String = label.take(LONGEST_LABEL).collect();
+    if label.is_empty() { "-".to_owned() } else { label }
+}
+
+/// A number as it is read back: without a sign or zeros in front.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ const WRITABLE: &[&str] = &[
     "go-micro",
     "goframe",
     "dubbo-app",
+    "skydns",
 ];
 
 fn record(address: &str) -> Record {
@@ -53,6 +54,13 @@ fn a_plain_record_is_written_as_the_framework_writes_it() {
             "helloworld",
             "/microservices/helloworld/host-1",
             r#"{"id":"host-1","name":"helloworld","version":"","metadata":null,"endpoints":["grpc://10.0.0.1:9000"]}"#,
+        ),
+        (
+            "skydns",
+            "/skydns",
+            "user.svc.local",
+            "/skydns/local/svc/user/host-1",
+            r#"{"host":"10.0.0.1","port":9000,"weight":100}"#,
         ),
         (
             "grpc-wrapper",
@@ -176,6 +184,8 @@ fn what_a_format_cannot_say_is_refused_by_name() {
         ("dubbo-app", &drained, "weight 0"),
         ("dubbo-app", &record("[::1]:80"), "an IPv6 address"),
         ("dubbo-app", &tls, "TLS"),
+        ("skydns", &drained, "weight 0"),
+        ("skydns", &tls, "TLS"),
         ("mqant", &record("10.0.0.1:9000"), "format mqant is only read"),
     ] {
         let error = write(format, "", "a", record).unwrap_err();
@@ -225,6 +235,11 @@ fn kept(format: &'static str, mut record: Record) -> Record {
         "dubbo-app" => {
             let (key, value) = ("dubbo.metadata.storage-type", "local");
             record.metadata.insert(key.to_owned(), value.to_owned());
+        }
+        "skydns" => {
+            let id = crate::formats::skydns::label(&id);
+            record.metadata.retain(|key, _| ["priority", "group", "text"].contains(&&**key));
+            return Record { id, weight, metadata: record.metadata, ..bare };
         }
         "kitex" | "hertz" if weight == Record::DEFAULT_WEIGHT => record.weight = 10,
         _ => {}
