@@ -9,11 +9,14 @@ use std::{
         Arc, OnceLock,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
+use serde_json::Value;
+use tokio::time::Instant;
+
 use crate::{
-    call::{CallMeta, Kind, Outcome},
+    call::{CallMeta, Kind, Outcome, Spent, millis},
     config::AccessLog as Form,
     live::Live,
     model::{GrpcStatus, Reason},
@@ -40,13 +43,13 @@ impl AccessLog {
         self.live.load().access_log != Form::Off
     }
 
-    /// Writes the line of a call that is over, if lines are wanted.
-    pub fn write(&self, call: &CallMeta, outcome: Outcome, took: Duration) {
+    /// Writes the line of a call that is over at `now`, if lines are wanted.
+    pub fn write(&self, call: &CallMeta, outcome: Outcome, now: Instant) {
         let form = self.live.load().access_log;
         if form == Form::Off {
             return;
         }
-        let line = Line::new(call, outcome, took);
+        let line = Line::new(call, outcome, now);
         let text = if form == Form::Json { line.json() } else { line.text() };
         // A full queue means that nobody reads: the line is lost, the call is not.
         let _ = self.writer.get_or_init(start).try_send(text);
@@ -82,14 +85,16 @@ fn write_all(lines: &Receiver<String>) {
 
 /// What a line says.
 struct Line {
-    fields: Vec<(&'static str, serde_json::Value)>,
+    fields: Vec<(&'static str, Value)>,
+    spent: Spent,
 }
 
 impl Line {
-    fn new(call: &CallMeta, outcome: Outcome, took: Duration) -> Self {
+    fn new(call: &CallMeta, outcome: Outcome, now: Instant) -> Self {
         let target = call.target.get();
         let tried = call.tried.borrow();
         let (status, error) = status(call.kind, outcome);
+        let spent = Spent::new(call, now, Some(outcome.of_attempt()));
         let fields = vec![
             ("time", humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
             ("service", target.map_or("", |target| target.view.name().as_str()).into()),
@@ -98,25 +103,28 @@ impl Line {
             ("attempts", call.attempt().into()),
             ("status", status.into()),
             ("error", error.into()),
-            ("duration_ms", ((took.as_secs_f64() * 1e6).round() / 1e3).into()),
+            ("duration_ms", millis(spent.total).into()),
         ];
-        Self { fields }
+        Self { fields, spent }
     }
 
     fn json(self) -> String {
-        let fields = self.fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-        serde_json::Value::Object(fields.collect()).to_string()
+        let spent = ("spent", self.spent.to_json());
+        let fields = self.fields.into_iter().chain([spent]);
+        let fields = fields.map(|(name, value)| (name.to_owned(), value));
+        Value::Object(fields.collect()).to_string()
     }
 
     fn text(self) -> String {
         let plain = |text: &str| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"')
         };
-        let field = |(name, value): (&str, serde_json::Value)| match value.as_str() {
+        let spent = ("spent", self.spent.to_string().into());
+        let field = |(name, value): (&str, Value)| match value.as_str() {
             Some(text) if plain(text) => format!("{name}={text}"),
             _ => format!("{name}={value}"),
         };
-        self.fields.into_iter().map(field).collect::<Vec<_>>().join(" ")
+        self.fields.into_iter().chain([spent]).map(field).collect::<Vec<_>>().join(" ")
     }
 }
 

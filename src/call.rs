@@ -6,12 +6,14 @@
 
 mod error;
 mod exchange;
+mod ledger;
 mod meta;
 mod pump;
 mod upload;
 
 pub use error::{AttemptError, CallError, Progress};
 pub use exchange::{Broken, Exchange, Failed};
+pub use ledger::{Attempt, Ledger, Spent, millis};
 pub use meta::{CallMeta, Kind, Observer, Outcome, Target};
 pub use upload::Upload;
 

@@ -3,9 +3,13 @@
 //! A worker keeps, for each service that it has met, the shared [`Service`], the metric handles and
 //! what it has prepared for the current snapshot. Everything here stays on one thread.
 
+mod fastest;
+
 use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc};
 
 use foldhash::fast::RandomState;
+
+use fastest::Fastest;
 
 use crate::{
     balance::{Choice, Pins},
@@ -33,6 +37,8 @@ pub struct ServiceView {
     service: Arc<Service>,
     /// Counters of this service.
     pub metrics: Rc<ServiceMetrics>,
+    /// How long it takes to connect an endpoint, at best.
+    pub fastest_connect: Fastest,
     prepared: RefCell<Prepared>,
     gates: RefCell<Vec<(Arc<Limits>, Arc<Gate>)>>,
 }
@@ -88,7 +94,13 @@ impl ServiceView {
     fn new(service: Arc<Service>, metrics: Rc<ServiceMetrics>) -> Self {
         let snapshot = Arc::clone(&service.snapshot());
         let prepared = RefCell::new(Prepared::new(snapshot));
-        Self { service, metrics, prepared, gates: RefCell::default() }
+        Self {
+            service,
+            metrics,
+            fastest_connect: Fastest::default(),
+            prepared,
+            gates: RefCell::default(),
+        }
     }
 
     /// Name of the service.

@@ -11,7 +11,7 @@ use http::{HeaderMap, header::CONTENT_TYPE, request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::CallError;
+use super::{CallError, Ledger};
 use crate::{
     config::Policy,
     limit::Permit,
@@ -43,6 +43,8 @@ pub struct CallMeta {
     pub deadline: Cell<Option<Instant>>,
     /// Endpoints tried, the current one last.
     pub tried: RefCell<SmallVec<[Arc<Endpoint>; 3]>>,
+    /// Where its time goes.
+    pub ledger: Ledger,
     /// Counts the call on the endpoint that it is on now.
     pub in_flight: RefCell<Option<InFlight>>,
     /// Places that it has where calls are limited, until it is over.
@@ -113,6 +115,7 @@ impl CallMeta {
             target: OnceCell::new(),
             deadline: Cell::new(None),
             tried: RefCell::default(),
+            ledger: Ledger::default(),
             in_flight: RefCell::default(),
             places: RefCell::default(),
             asked_again: Cell::new(false),
@@ -139,6 +142,11 @@ impl CallMeta {
     /// Before `resolve`; stages below it may rely on it.
     pub fn target(&self) -> &Target {
         self.target.get().expect("`resolve` has set the target")
+    }
+
+    /// Whether its deadline has passed at `now`.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.deadline.get().is_some_and(|deadline| deadline <= now)
     }
 
     /// The endpoint of the current attempt.

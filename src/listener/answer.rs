@@ -8,8 +8,9 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
+use tokio::time::Instant;
 
-use crate::call::{CallError, CallMeta, Kind};
+use crate::call::{CallError, CallMeta, Kind, Spent, millis};
 
 const PILLION_ERROR: HeaderName = HeaderName::from_static("pillion-error");
 const PILLION_WHY: HeaderName = HeaderName::from_static("pillion-why");
@@ -75,9 +76,12 @@ pub(super) fn explain(headers: &mut HeaderMap, meta: &CallMeta) {
     if let Some(rule) = meta.target.get().and_then(|target| target.rule.as_ref()) {
         let _ = write!(why, " route={:?}", rule.name());
     }
-    let tried = meta.tried.borrow();
-    let addresses: Vec<_> = tried.iter().map(|endpoint| endpoint.record.address.as_str()).collect();
-    let _ = write!(why, " attempts={} tried={}", tried.len(), addresses.join(","));
+    let spent = Spent::new(meta, Instant::now(), None);
+    let _ = write!(why, " attempts={} total={}ms", meta.attempt(), millis(spent.total));
+    let parts = spent.to_string();
+    if !parts.is_empty() {
+        let _ = write!(why, "; {parts}");
+    }
     if let Ok(value) = HeaderValue::try_from(percent_encode(&why)) {
         headers.insert(PILLION_WHY, value);
     }

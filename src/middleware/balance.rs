@@ -9,9 +9,10 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready as now};
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::limit::refuse;
+use super::{deadline::too_late, limit::refuse};
 use crate::{
     balance::PickError,
     call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
@@ -52,8 +53,9 @@ where
 
     fn call(&mut self, call: Box<Call>) -> Self::Future {
         if let Err(error) = choose(&call.meta) {
-            return Either::Right(now(Err(error)));
+            return Either::Right(now(Err(explain(&call.meta, error))));
         }
+        call.meta.ledger.first_attempt(call.meta.arrived);
         let meta = Rc::clone(&call.meta);
         let attempt = self.inner.call(call);
         Either::Left(Attempts { attempt, inner: self.inner.clone(), meta })
@@ -61,11 +63,11 @@ where
 }
 
 /// Picks an endpoint and puts the call on it.
-fn choose(meta: &CallMeta) -> Result<(), CallError> {
+fn choose(meta: &CallMeta) -> Result<(), PickError> {
     let target = meta.target();
     let most = most_on_one(target);
     loop {
-        let picked = pick(meta, target, most).map_err(|error| explain(meta, target, error))?;
+        let picked = pick(meta, target, most)?;
         // Where another worker has just taken its last place, it is passed over the next time.
         if let Some(in_flight) = picked.load.try_pick(most) {
             *meta.in_flight.borrow_mut() = Some(in_flight);
@@ -123,7 +125,8 @@ fn pinned(
     new.find(|endpoint| endpoint.load.has_room(most)).cloned().ok_or(PickError::Full)
 }
 
-fn explain(meta: &CallMeta, target: &Target, error: PickError) -> CallError {
+fn explain(meta: &CallMeta, error: PickError) -> CallError {
+    let target = meta.target();
     let name = target.view.name();
     let known = target.view.service().snapshot().endpoints.len();
     match (error, meta.pin.get()) {
@@ -189,14 +192,20 @@ fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     let target = meta.target();
     target.view.metrics.attempt_ended(outcome);
     meta.in_flight.take();
+    let now = Instant::now();
+    meta.ledger.failed(now, outcome);
     let Progress::Unprocessed(call) = progress else { return Err(error) };
     let attempts = meta.attempt();
     if attempts >= target.policy.attempts as usize {
         return Err(exhausted(error, attempts));
     }
+    if let Some(error) = too_late(meta, &error, now) {
+        return Err(error);
+    }
     if choose(meta).is_err() && !(outcome == AttemptOutcome::Refused && choose_again(meta)) {
         return Err(exhausted(error, attempts));
     }
+    meta.ledger.attempt(now);
     target.view.metrics.retried(outcome);
     Ok(call)
 }

@@ -5,12 +5,12 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::Connected;
+use super::{Connected, deadline::exceeded};
 use crate::{
     call::{AttemptError, Call, CallError, Progress, Reply},
     connect::{Connector, DialError, Dialing, Upstream},
@@ -77,6 +77,7 @@ where
         // be waiting for the same connection.
         let limit = target.policy.connect_timeout;
         let dialing = connector.dial(&endpoint, &target.policy, limit, metrics);
+        call.meta.ledger.dials();
         let (parts, inner) = (Rc::clone(&self.parts), self.inner.clone());
         Connecting::Dialing { dialing, call: Some(call), inner, parts }
     }
@@ -111,6 +112,12 @@ where
                     match dialed {
                         Ok(upstream) => {
                             call.meta.endpoint().load.connected();
+                            let now = Instant::now();
+                            let took = call.meta.ledger.connected(now);
+                            call.meta.target().view.fastest_connect.note(now, took);
+                            if call.meta.is_late(now) {
+                                return Poll::Ready(Err(late(&call)));
+                            }
                             inner.call(Connected { call, upstream })
                         }
                         Err(error) => {
@@ -132,10 +139,19 @@ impl Parts {
     fn note(&self, call: &Call, error: &DialError) {
         let load = &call.meta.endpoint().load;
         if error.outcome() != AttemptOutcome::Refused
-            && (load.doubt() || load.connect_failed(Instant::now()))
+            && (load.doubt() || load.connect_failed(std::time::Instant::now()))
         {
             self.directory.doubt(call.meta.target().view.name());
         }
+    }
+}
+
+/// Connected too late: nothing is sent of a call that is over.
+fn late(call: &Call) -> AttemptError {
+    AttemptError {
+        error: exceeded(&call.meta),
+        outcome: AttemptOutcome::Cancelled,
+        progress: Progress::MaybeProcessed,
     }
 }
 

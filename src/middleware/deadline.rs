@@ -1,7 +1,7 @@
 //! Ends a call when its time is over: `grpc-timeout`, or the service's `timeout`, the shorter one.
 //!
 //! Stands after `resolve`, which knows the service's policy. The time counts from the arrival of the
-//! call, so that what the look-up took is not given twice.
+//! call, so that what the look-up took is not given twice. What cannot be done in time is not begun.
 
 use std::{
     future::Future,
@@ -11,13 +11,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::{Either, Ready, ready};
 use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Layer, Service};
 
 use crate::{
-    call::{Call, CallError, CallMeta, Reply},
+    call::{Call, CallError, CallMeta, Reply, Spent, millis},
+    config::{Connection, Policy},
     grpc_timeout::{self, GRPC_TIMEOUT},
+    metrics::AttemptOutcome,
     model::Reason,
 };
 
@@ -44,24 +47,29 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
 {
     type Response = Reply;
     type Error = CallError;
-    type Future = Bounded<S::Future>;
+    type Future = Either<Bounded<S::Future>, Ready<Result<Reply, CallError>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Box<Call>) -> Bounded<S::Future> {
+    fn call(&mut self, call: Box<Call>) -> Self::Future {
         let meta = Rc::clone(&call.meta);
-        let limit = limit(&call.head.headers, &meta);
+        let limit = limit(&call.head.headers, &meta.target().policy);
         let deadline = limit.and_then(|limit| meta.arrived.checked_add(limit));
         meta.deadline.set(deadline);
+        // Only a call that has waited for its service can be late already.
+        if meta.is_late(meta.ledger.resolved_at().unwrap_or(meta.arrived)) {
+            return Either::Right(ready(Err(exceeded(&meta))));
+        }
         let timer = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        Bounded { inner: self.inner.call(call), meta, timer }
+        Either::Left(Bounded { inner: self.inner.call(call), meta, timer })
     }
 }
 
-fn limit(headers: &HeaderMap, meta: &CallMeta) -> Option<Duration> {
-    let configured = meta.target().policy.timeout;
+/// How long a call with these headers may take.
+pub(super) fn limit(headers: &HeaderMap, policy: &Policy) -> Option<Duration> {
+    let configured = policy.timeout;
     let asked = headers.get(GRPC_TIMEOUT).and_then(|value| grpc_timeout::parse(value.as_bytes()));
     match (asked, configured) {
         (Some(asked), Some(configured)) => Some(asked.min(configured)),
@@ -96,10 +104,35 @@ impl<F: Future<Output = Result<Reply, CallError>>> Future for Bounded<F> {
     }
 }
 
+/// Why a further attempt is not begun after one that has just failed with `last`: the time is over, or,
+/// where each call connects anew, what is left is less than connecting took at best lately. A first
+/// attempt is always begun: it is what shows how long connecting takes.
+pub(super) fn too_late(meta: &CallMeta, last: &CallError, now: Instant) -> Option<CallError> {
+    let target = meta.target();
+    let left = meta.deadline.get()?.saturating_duration_since(now);
+    if left.is_zero() {
+        return Some(exceeded(meta));
+    }
+    if target.policy.connection != Connection::Fresh {
+        return None;
+    }
+    let connect = target.view.fastest_connect.get(now).filter(|connect| left < *connect)?;
+    let service = target.view.name();
+    let (left, connect) = (millis(left), millis(connect));
+    let text = format!(
+        "service {service}: {left} ms of the deadline are left, and to connect takes {connect} ms at \
+         best, so no further attempt was made ({}); the last one: {}",
+        Spent::new(meta, now, None),
+        last.message
+    );
+    Some(CallError::new(Reason::DeadlineExceeded, text))
+}
+
 /// What the caller is told: where the time went.
 pub(crate) fn exceeded(meta: &CallMeta) -> CallError {
+    let now = Instant::now();
     let service = meta.target().view.name();
-    let limit = meta.deadline.get().unwrap_or_else(Instant::now).duration_since(meta.arrived);
+    let limit = meta.deadline.get().unwrap_or(now).duration_since(meta.arrived);
     let limit = humantime::format_duration(limit);
     let place = match (meta.attempt(), meta.tried.borrow().last()) {
         (attempt, Some(endpoint)) => {
@@ -107,6 +140,7 @@ pub(crate) fn exceeded(meta: &CallMeta) -> CallError {
         }
         (_, None) => "before an endpoint was chosen".to_owned(),
     };
-    let text = format!("service {service}: the deadline of {limit} passed {place}");
+    let spent = Spent::new(meta, now, Some(AttemptOutcome::Cancelled));
+    let text = format!("service {service}: the deadline of {limit} passed {place} ({spent})");
     CallError::new(Reason::DeadlineExceeded, text)
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::future::Either;
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::{
@@ -90,6 +91,7 @@ impl Trouble {
         if let Some(delay) = self.delay {
             target.view.metrics.fault("delay");
             tokio::time::sleep(delay).await;
+            meta.ledger.held_up(Instant::now());
         }
         let Some(status) = self.abort else { return Ok(()) };
         target.view.metrics.fault("abort");

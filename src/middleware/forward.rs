@@ -87,7 +87,10 @@ impl Future for Forwarding {
         let head = ready!(exchange.poll_head(cx));
         let Some(exchange) = self.exchange.take() else { return Poll::Pending };
         Poll::Ready(match head {
-            Ok(head) => Ok(Reply { head, exchange, deadline: None }),
+            Ok(head) => {
+                exchange.meta().ledger.answered(Instant::now());
+                Ok(Reply { head, exchange, deadline: None })
+            }
             Err(failed) => Err(exchange.fail(failed)),
         })
     }

@@ -135,7 +135,7 @@ impl Noted {
     /// How the wait ended; none where the call was dropped.
     fn end(&mut self, replied: Option<Result<&Reply, &CallError>>) {
         let Some(waiting) = self.waiting.take() else { return };
-        let now = Instant::now();
+        let now = self.meta.ledger.answered_at().unwrap_or_else(Instant::now);
         let limit = match replied {
             Some(Ok(reply)) if says_how_long_work_takes(reply) => waiting.answered(now),
             Some(Err(error)) if error.reason == Reason::DeadlineExceeded => waiting.given_up(now),

@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::{
@@ -71,7 +72,8 @@ impl<S: Service<Box<Call>>> Service<Box<Call>> for Observe<S> {
 
 impl Observer for Counting {
     fn ended(&self, call: &CallMeta, outcome: Outcome) {
-        let took = call.arrived.elapsed();
+        let now = Instant::now();
+        let took = now - call.arrived;
         let metrics = match call.target.get() {
             Some(target) => &target.view.metrics,
             // The in-flight gauge of a known service rose when the call was resolved.
@@ -84,7 +86,7 @@ impl Observer for Counting {
             metrics.attempt_ended(outcome.of_attempt());
         }
         count(metrics, call.kind, outcome, took);
-        self.log.write(call, outcome, took);
+        self.log.write(call, outcome, now);
     }
 }
 

@@ -6,11 +6,14 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_util::future::{Either, Ready as Now, ready as now};
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use super::deadline;
 use crate::{
     call::{Call, CallError, CallMeta, Target},
     config::{DirectResponse, Policy},
@@ -137,7 +140,16 @@ impl Lookup {
     /// Asks discovery for a service that this worker has not met.
     async fn meet(&self, call: Box<Call>, unmet: Unmet) -> Result<Box<Call>, CallError> {
         let Unmet { name, settings, taken } = unmet;
-        let service = self.ask(&settings, name).await?;
+        let policy = taken.as_ref().map_or_else(|| settings.policy(&name), |taken| &taken.policy);
+        let limit = policy.connect_timeout;
+        let deadline = deadline::limit(&call.head.headers, policy);
+        let asked = self.ask(&name, deadline.map_or(limit, |deadline| deadline.min(limit))).await;
+        let now = Instant::now();
+        call.meta.ledger.resolved(now);
+        let service = asked.map_err(|error| match deadline {
+            Some(deadline) if now - call.meta.arrived >= deadline => late(&name, deadline, &error),
+            _ => error,
+        })?;
         let view = self.views.get(service.name().as_str());
         let view = view.unwrap_or_else(|| self.views.add(service));
         begin(&call.meta, target(&settings, view, taken, &call.meta));
@@ -146,11 +158,10 @@ impl Lookup {
 
     async fn ask(
         &self,
-        settings: &Effective,
-        name: ServiceName,
+        name: &ServiceName,
+        limit: Duration,
     ) -> Result<Arc<model::Service>, CallError> {
-        let limit = settings.policy(&name).connect_timeout;
-        let asked = self.directory.resolve(&name, limit).await;
+        let asked = self.directory.resolve(name, limit).await;
         asked.map_err(|error| match error {
             ResolveError::Absent(name) => CallError::new(
                 Reason::NoEndpoints,
@@ -165,6 +176,13 @@ impl Lookup {
             ),
         })
     }
+}
+
+/// What the caller is told whose time was over before anyone knew the service.
+fn late(name: &ServiceName, deadline: Duration, error: &CallError) -> CallError {
+    let deadline = humantime::format_duration(deadline);
+    let text = format!("service {name}: the deadline of {deadline} passed before it was known; {error}");
+    CallError::new(Reason::DeadlineExceeded, text)
 }
 
 /// An answer that a route gives by itself.
