@@ -8,7 +8,8 @@ use pillion::grpc_timeout;
 
 use crate::backend::{Backend, Incoming};
 use crate::client::{Client, get, grpc_with, read_all};
-use crate::program::{Pillion, endpoint};
+use crate::ledger::slow_to_connect;
+use crate::program::{Pillion, Program, endpoint};
 use crate::raw::serve_tcp;
 use crate::wait::soon;
 
@@ -154,4 +155,67 @@ async fn a_timeout_of_zero_is_over_and_one_that_is_none_does_no_harm() {
     let doubled = grpc_with("echo", &[("grpc-timeout", "90S"), ("grpc-timeout", "80S")]);
     assert!(client.send(doubled, b"").await.unwrap().is_ok());
     assert_eq!(backend.last_head().headers.get_all("grpc-timeout").iter().count(), 1);
+}
+
+#[tokio::test]
+async fn a_call_without_any_time_reaches_no_endpoint() {
+    for connection in ["fresh", "warm", "pooled"] {
+        let backend = Backend::echo().await;
+        let config = format!("[defaults]\nconnection = \"{connection}\"");
+        let pillion = Pillion::start(&config, [backend.as_endpoint("echo")]).await;
+        let client = Client::connect(pillion.address()).await;
+        let answer = client.send(grpc_with("echo", &[("grpc-timeout", "0n")]), b"").await.unwrap();
+        assert_eq!(answer.header("pillion-error"), Some("deadline_exceeded"));
+        assert_eq!(backend.counts().accepted, 0);
+        let picks = pillion.metrics().await.sum("picks_total", &[("service", "echo")]);
+        assert_eq!(picks, 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_further_attempt_that_could_not_connect_in_time_is_not_begun() {
+    let silent = serve_tcp(|tcp| async move {
+        let _held = tcp;
+        std::future::pending().await
+    })
+    .await;
+    let backend = Backend::echo().await;
+    let slow = slow_to_connect(backend.address(), Duration::from_millis(600)).await;
+    let endpoints =
+        [endpoint("echo", silent, "version = \"v1\""), endpoint("echo", slow, "version = \"v2\"")];
+    let config = "[defaults]\nconnect_timeout = \"1500ms\"\nfilter = \"version=v1;\"";
+    let pillion = Pillion::start(config, endpoints).await;
+    let client = Client::connect(pillion.address()).await;
+    // Nothing is known yet, so it is tried; and then it is known how long it takes.
+    let second = grpc_with("echo", &[("pillion-filter", "version=v2")]);
+    assert!(client.send(second, b"").await.unwrap().is_ok());
+    let began = Instant::now();
+    let head = grpc_with("echo", &[("grpc-timeout", "1800m")]);
+    let answer = client.send(head, b"").await.unwrap();
+    assert_eq!(answer.header("pillion-error"), Some("deadline_exceeded"));
+    let message = answer.header("grpc-message").unwrap();
+    // On a machine so busy that the deadline itself has passed, there is nothing to see.
+    if began.elapsed() < Duration::from_millis(1800) {
+        assert!(message.contains("so no further attempt was made"), "{message}");
+    }
+    assert_eq!(backend.counts().accepted, 1, "not even connected");
+    let head = grpc_with("echo", &[("grpc-timeout", "60S")]);
+    assert!(client.send(head, b"").await.unwrap().is_ok(), "with time enough it is");
+}
+
+#[tokio::test]
+async fn the_time_of_a_call_runs_while_its_service_is_being_looked_up() {
+    let silent = serve_tcp(|tcp| async move {
+        let _held = tcp;
+        std::future::pending().await
+    })
+    .await;
+    let config = format!(
+        "[defaults]\nconnect_timeout = \"60s\"\n[[source]]\nendpoints = [\"http://{silent}\"]"
+    );
+    let pillion = Program::new(&config).start_unready().await;
+    let client = Client::connect(pillion.address()).await;
+    let answer = client.send(grpc_with("echo", &[("grpc-timeout", "200m")]), b"").await.unwrap();
+    let error = answer.header("pillion-error").unwrap();
+    assert_eq!((answer.grpc_status(), error), (Some(4), "deadline_exceeded"), "{answer:?}");
 }

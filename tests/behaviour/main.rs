@@ -41,6 +41,7 @@ mod frames;
 mod goaway;
 mod headers;
 mod interop;
+mod ledger;
 mod limits;
 mod live_policy;
 mod ports;
