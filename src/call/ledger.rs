@@ -95,7 +95,7 @@ impl Ledger {
 
     /// The first attempt begins, at once after whatever came before.
     pub fn first_attempt(&self, arrived: Instant) {
-        self.attempt(self.held.get().or(self.resolved.get()).unwrap_or(arrived));
+        self.attempt(self.held.get().or_else(|| self.resolved.get()).unwrap_or(arrived));
     }
 
     /// An attempt begins.

@@ -181,7 +181,8 @@ impl Lookup {
 /// What the caller is told whose time was over before anyone knew the service.
 fn late(name: &ServiceName, deadline: Duration, error: &CallError) -> CallError {
     let deadline = humantime::format_duration(deadline);
-    let text = format!("service {name}: the deadline of {deadline} passed before it was known; {error}");
+    let text =
+        format!("service {name}: the deadline of {deadline} passed before it was known; {error}");
     CallError::new(Reason::DeadlineExceeded, text)
 }
 

@@ -13,7 +13,7 @@ use crate::program::{Pillion, Program, endpoint};
 use crate::raw::serve_tcp;
 
 /// A port that nobody listens on.
-async fn refusing() -> SocketAddr {
+pub(crate) async fn refusing() -> SocketAddr {
     tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
