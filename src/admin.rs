@@ -16,6 +16,7 @@ pub use collector::DirectoryCollector;
 pub use policy_collector::PolicyCollector;
 
 use crate::{
+    balance::Tables,
     discovery::Directory,
     listener::{Accepted, Bound},
     live::Live,
@@ -39,6 +40,8 @@ pub struct Admin {
     pub directory: Directory,
     /// What is counted.
     pub metrics: Metrics,
+    /// What the workers share of balancing by key.
+    pub tables: Tables,
     /// Changes the log.
     pub log: LogLevel,
     /// Reasons why the process is not ready, beyond what the sources say: empty when there are none.

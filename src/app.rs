@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     access_log::AccessLog,
     admin::{self, Admin, DirectoryCollector, PolicyCollector},
+    balance::Tables,
     config::{ConfigErrors, Loaded, Settings},
     discovery,
     listener::{BindError, Bound, bind},
@@ -112,6 +113,7 @@ async fn control(
         directory: directory.clone(),
         metrics: metrics.clone(),
         access_log,
+        tables: Tables::default(),
     };
     let workers: Vec<_> = (0..worker_count(settings.workers))
         .map(|number| Worker::start(number, parts.clone(), phases.clone()))
@@ -134,6 +136,7 @@ async fn control(
         policy: Arc::clone(&policy),
         directory: directory.clone(),
         metrics: metrics.clone(),
+        tables: parts.tables.clone(),
         log,
         unready: Box::new({
             let phases = phases.clone();

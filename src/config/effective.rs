@@ -131,6 +131,11 @@ impl From<&Policy> for RawPolicy {
             connect_timeout: Positive(policy.connect_timeout).into(),
             attempts: Count(policy.attempts).into(),
             timeout: policy.timeout.unwrap_or_default().into(),
+            zone_preference: policy.zone_preference.into(),
+            slow_start: policy.slow_start.into(),
+            subset: Count(policy.subset).into(),
+            hash_on: policy.hash_on.clone().into(),
+            peak_ewma_decay: Positive(policy.peak_ewma_decay).into(),
         }
     }
 }
@@ -182,6 +187,13 @@ mod tests {
             ready = "tcp"
             connect_timeout = "1ms"
             attempts = 1
+            [service.keyed]
+            balance = "maglev"
+            zone_preference = "prefer"
+            slow_start = "30s"
+            subset = 20
+            hash_on = "cookie:session"
+            peak_ewma_decay = "600ms"
             [policy]
             prefix = "/policy/"
             [[route]]

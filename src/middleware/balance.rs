@@ -1,5 +1,7 @@
 //! Chooses an endpoint for each attempt, and decides whether there is another attempt.
 
+mod feedback;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -12,10 +14,10 @@ use futures_util::future::{Either, Ready, ready as now};
 use tower::{Layer, Service};
 
 use crate::{
-    balance::PickError,
+    balance::{PickError, Shown, key},
     call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
     metrics::AttemptOutcome,
-    model::{Endpoint, Reason},
+    model::{Endpoint, InFlight, Reason},
 };
 
 /// Makes [`Balance`].
@@ -49,12 +51,24 @@ where
     }
 
     fn call(&mut self, call: Box<Call>) -> Self::Future {
+        note_key(&call);
         if let Err(error) = choose(&call.meta) {
             return Either::Right(now(Err(error)));
         }
         let meta = Rc::clone(&call.meta);
         let attempt = self.inner.call(call);
         Either::Left(Attempts { attempt, inner: self.inner.clone(), meta })
+    }
+}
+
+/// What the call is to be kept together with, where that decides.
+fn note_key(call: &Call) {
+    let Call { head, meta, .. } = call;
+    let policy = &meta.target().policy;
+    if policy.balance.is_by_key() {
+        let (hash_key, source) = (meta.hash_key.get(), meta.source);
+        let shown = Shown { headers: &head.headers, path: head.uri.path(), hash_key, source };
+        meta.key.set(key(&policy.hash_on, shown));
     }
 }
 
@@ -66,13 +80,14 @@ fn choose(meta: &CallMeta) -> Result<(), CallError> {
         match meta.pin.get() {
             Some(pin) => pinned(target, pin, &tried),
             None => {
-                let choice = target.view.choice(&target.selectors, target.policy.balance);
-                choice.pick(&tried).cloned()
+                let choice = target.view.choice(&target.selectors, &target.policy);
+                let picked = choice.pick(meta.key.get(), &tried);
+                picked.map(|picked| (Arc::clone(picked.endpoint), picked.hold()))
             }
         }
     };
-    let endpoint = picked.map_err(|error| explain(meta, target, error))?;
-    *meta.in_flight.borrow_mut() = Some(endpoint.load.pick());
+    let (endpoint, in_flight) = picked.map_err(|error| explain(meta, target, error))?;
+    *meta.in_flight.borrow_mut() = Some(in_flight);
     meta.tried.borrow_mut().push(endpoint);
     Ok(())
 }
@@ -90,14 +105,19 @@ fn choose_again(meta: &CallMeta) -> bool {
 }
 
 /// A pin reaches what it names whatever its state, but no endpoint twice.
-fn pinned(target: &Target, pin: &str, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, PickError> {
+fn pinned(
+    target: &Target,
+    pin: &str,
+    tried: &[Arc<Endpoint>],
+) -> Result<(Arc<Endpoint>, InFlight), PickError> {
     let pins = target.view.pins();
     let named = pins.find_pin(pin);
     let is_new = |endpoint: &&Arc<Endpoint>| {
         !tried.iter().any(|tried| tried.record.address == endpoint.record.address)
     };
     let nothing = if named.is_empty() { PickError::NoMatch } else { PickError::AllTried };
-    named.iter().find(is_new).cloned().ok_or(nothing)
+    let found = named.iter().find(is_new).ok_or(nothing)?;
+    Ok((Arc::clone(found), found.load.pick()))
 }
 
 fn explain(meta: &CallMeta, target: &Target, error: PickError) -> CallError {
@@ -134,6 +154,12 @@ pin_project_lite::pin_project! {
         inner: S,
         meta: Rc<CallMeta>,
     }
+
+    impl<S: Service<Box<Call>>> PinnedDrop for Attempts<S> {
+        fn drop(this: Pin<&mut Self>) {
+            feedback::given_up(&this.meta);
+        }
+    }
 }
 
 impl<S> Future for Attempts<S>
@@ -146,8 +172,12 @@ where
         let mut this = self.project();
         loop {
             match ready!(this.attempt.as_mut().poll(cx)) {
-                Ok(reply) => return Poll::Ready(Ok(reply)),
+                Ok(reply) => {
+                    feedback::answered(this.meta, &reply.head);
+                    return Poll::Ready(Ok(reply));
+                }
                 Err(failed) => {
+                    feedback::failed(this.meta);
                     let call = next(this.meta, failed)?;
                     this.attempt.set(this.inner.call(call));
                 }

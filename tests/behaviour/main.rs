@@ -42,6 +42,7 @@ mod goaway;
 mod headers;
 mod interop;
 mod live_policy;
+mod policy;
 mod ports;
 mod registry;
 mod reload;
