@@ -19,6 +19,7 @@ pub use policy_collector::PolicyCollector;
 pub use registration_collector::RegistrationCollector;
 
 use crate::{
+    balance::Tables,
     discovery::Directory,
     listener::{Accepted, Bound},
     live::Live,
@@ -45,6 +46,8 @@ pub struct Admin {
     pub registrations: Registrations,
     /// What is counted.
     pub metrics: Metrics,
+    /// What the workers share of balancing by key.
+    pub tables: Tables,
     /// Changes the log.
     pub log: LogLevel,
     /// Reasons why the process is not ready, beyond what the sources say: empty when there are none.

@@ -20,6 +20,7 @@ use stop::{Running, Signals};
 use crate::{
     access_log::AccessLog,
     admin::{self, Admin, DirectoryCollector, PolicyCollector, RegistrationCollector},
+    balance::Tables,
     config::{ConfigErrors, Loaded, Settings},
     discovery,
     limit::Gates,
@@ -123,6 +124,7 @@ async fn control(
         gates: gates.clone(),
         metrics: metrics.clone(),
         access_log,
+        tables: Tables::default(),
     };
     let workers: Vec<_> = (0..worker_count(settings.workers))
         .map(|number| Worker::start(number, parts.clone(), phases.clone()))
@@ -146,6 +148,7 @@ async fn control(
         directory: directory.clone(),
         registrations: registrations.clone(),
         metrics: metrics.clone(),
+        tables: parts.tables.clone(),
         log,
         unready: Box::new({
             let phases = phases.clone();

@@ -5,14 +5,34 @@
 //! with no usable endpoint is an error, not a queue. Endpoints that the call has tried are left out
 //! by construction: the draw is made among the others, never repeated.
 
+mod balancer;
+mod by_key;
 mod choice;
 mod draw;
 mod explain;
+mod hash;
+mod key;
+mod maglev;
+mod members;
+mod p2c;
+mod peak_ewma;
 mod pins;
+mod plan;
+mod play;
+mod priority;
+mod ramp;
+mod ring;
 mod subset;
+mod tables;
+#[cfg(test)]
+mod testing;
 mod turns;
+mod wheel;
+mod zone;
 
-pub use choice::{Choice, PickError};
-pub use explain::{Explanation, Step, explain, explain_pin};
+pub use choice::{Choice, PickError, Picked};
+pub use explain::{Candidate, Explanation, Step, explain, explain_pin};
+pub use key::{Shown, key};
 pub use pins::Pins;
-pub use subset::{Share, Subset};
+pub use plan::Plan;
+pub use tables::Tables;

@@ -41,6 +41,6 @@ pub use settings::{
     AccessLog, Action, Balance, Branch, Connection, DirectResponse, EmptyPolicy, EtcdSource, Fault,
     FileSource, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch, Percent, Policy, Ready,
     Route, RouteMatch, Settings, SocketPath, SocketPathError, Source, SourceKind, Split,
-    ValueMatch,
+    ValueMatch, ZonePreference,
 };
 pub use table::{KeyDef, Shape, TableDef};

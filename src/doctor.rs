@@ -14,9 +14,9 @@ use http::HeaderMap;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::balance::{Explanation, explain, explain_pin};
-use crate::config::{Policy, Settings};
-use crate::model::{Selectors, ServiceName, Snapshot};
+use crate::balance::{Candidate, Explanation, Plan, Shown, Tables, explain, explain_pin, key};
+use crate::config::{HashOn, Policy, Settings};
+use crate::model::{Selectors, ServiceName, Snapshot, stable_hash};
 use crate::route::{Asked, Decision, Routed, Routes};
 
 pub use compare::{Seen, compare};
@@ -123,7 +123,15 @@ pub async fn walk(settings: &Settings, question: &Question) -> Walk {
     };
     let pin = question.node.as_deref().or(routed.node);
     let filter = question.filter.as_ref().unwrap_or(&policy.filter);
-    let candidates = pick(&snapshot, pin, filter, policy, &mut walk.steps);
+    let explained = match pin {
+        Some(pin) => explain_pin(&snapshot, pin),
+        None => {
+            let (plan, key) = (Plan::new(policy, &settings.node), key_of(question, policy));
+            let now = Instant::now().into_std();
+            explain(&snapshot, filter, &plan, &Tables::default(), key, now)
+        }
+    };
+    let candidates = pick(&snapshot, explained, pin, policy, &mut walk.steps);
     endpoints::connect(&candidates, policy, &mut walk.steps).await;
     walk.snapshot = Some(snapshot);
     walk
@@ -165,22 +173,27 @@ fn resolve<'a>(
     None
 }
 
+/// What keeps the call together with others, where it is balanced by key.
+fn key_of(question: &Question, policy: &Policy) -> Option<u64> {
+    let hash_key = question.headers.get(HashOn::HEADER);
+    let hash_key = hash_key.map(|value| stable_hash(value.as_bytes()));
+    let Question { headers, path, .. } = question;
+    key(&policy.hash_on, Shown { headers, path, hash_key, source: None })
+}
+
 /// The endpoints that the first attempt may go to.
 fn pick(
     snapshot: &Snapshot,
+    explained: Explanation,
     pin: Option<&str>,
-    filter: &Selectors,
     policy: &Policy,
     steps: &mut Vec<Step>,
 ) -> Vec<endpoints::Candidate> {
-    let Explanation { steps: stages, candidates } = match pin {
-        Some(pin) => explain_pin(snapshot, pin),
-        None => explain(snapshot, filter),
-    };
+    let Explanation { steps: stages, candidates } = explained;
     let stages: Vec<_> =
         stages.iter().map(|stage| format!("{} {}", stage.stage, stage.kept)).collect();
     let step = Step::ok("pick", policy.balance.as_str(), stages.join(" > "));
-    let Some(candidates) = candidates else {
+    if candidates.is_empty() {
         let advice = match (snapshot.endpoints.is_empty(), pin) {
             (true, _) => "nothing is registered: see the step before",
             (false, Some(_)) => {
@@ -193,13 +206,13 @@ fn pick(
         };
         steps.push(step.but(Outcome::Failed, advice));
         return Vec::new();
-    };
+    }
     steps.push(step);
-    let candidate = |share: crate::balance::Share| endpoints::Candidate {
-        record: Arc::clone(&share.endpoint.record),
-        share: share.share,
+    let candidate = |candidate: Candidate| endpoints::Candidate {
+        record: Arc::clone(&candidate.endpoint.record),
+        share: candidate.share,
     };
-    candidates.shares().map(candidate).collect()
+    candidates.into_iter().map(candidate).collect()
 }
 
 /// How long a future takes, and what comes of it.

@@ -6,6 +6,7 @@ mod address;
 mod authority;
 mod endpoint;
 mod grpc_status;
+mod latency;
 mod reason;
 mod selector;
 mod service;
@@ -15,8 +16,9 @@ mod stable_hash;
 
 pub use address::{Address, AddressError};
 pub use authority::without_port;
-pub use endpoint::{Endpoint, InFlight, Load, Record, State};
+pub use endpoint::{Endpoint, InFlight, Load, Record, State, Tally};
 pub use grpc_status::GrpcStatus;
+pub use latency::Latency;
 pub use reason::{Reason, Statuses};
 pub use selector::{Selector, SelectorError, Selectors};
 pub use service::Service;

@@ -6,6 +6,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::{
     access_log::AccessLog,
+    balance::Tables,
     call::{Call, CallError, Reply},
     connect::Connector,
     discovery::Directory,
@@ -33,6 +34,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Where calls are logged.
     pub access_log: AccessLog,
+    /// What balancing by key shares.
+    pub tables: Tables,
 }
 
 /// The chain of one worker. A call goes down it line by line; the reply comes back up.
@@ -40,7 +43,7 @@ pub fn chain(
     parts: &Parts,
     drain: Rc<Drain>,
 ) -> impl Service<Box<Call>, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
-    let views = Rc::new(Views::new(&parts.metrics));
+    let views = Rc::new(Views::new(&parts.metrics, Arc::clone(&parts.live), parts.tables.clone()));
     let connect = ConnectLayer::new(Connector::default(), parts.directory.clone());
     ServiceBuilder::new()
         .layer(ObserveLayer::new(Rc::clone(&views), parts.access_log.clone()))

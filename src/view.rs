@@ -5,16 +5,25 @@
 
 mod fastest;
 
-use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    hash::{Hash, Hasher},
+    rc::Rc,
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
+use tokio::time::Instant;
 
 use fastest::Fastest;
 
 use crate::{
-    balance::{Choice, Pins},
-    config::{Balance, Limits},
+    balance::{Choice, Pins, Plan, Tables},
+    config::{Limits, Policy},
     limit::{Counted, Gate, Gates},
+    live::Live,
     metrics::{Metrics, ServiceMetrics},
     model::{Selectors, Service, ServiceName, Snapshot},
 };
@@ -28,13 +37,21 @@ const MOST_GATES: usize = 8;
 /// The services that one worker has met.
 pub struct Views {
     metrics: Metrics,
+    means: Rc<Means>,
     unknown: Rc<ServiceMetrics>,
     known: RefCell<HashMap<ServiceName, Rc<ServiceView>, RandomState>>,
+}
+
+/// What choices are made with.
+struct Means {
+    live: Arc<Live>,
+    tables: Tables,
 }
 
 /// One service, as one worker sees it.
 pub struct ServiceView {
     service: Arc<Service>,
+    means: Rc<Means>,
     /// Counters of this service.
     pub metrics: Rc<ServiceMetrics>,
     /// How long it takes to connect an endpoint, at best.
@@ -46,16 +63,20 @@ pub struct ServiceView {
 /// What has been worked out for one snapshot.
 struct Prepared {
     snapshot: Arc<Snapshot>,
-    choices: HashMap<(Arc<str>, Balance), Rc<Choice>, RandomState>,
-    last: Option<(Arc<str>, Balance, Rc<Choice>)>,
+    choices: HashMap<(Arc<str>, ByPointer), Rc<Choice>, RandomState>,
+    last: Option<(Arc<str>, Arc<Policy>, Rc<Choice>)>,
     pins: Option<Rc<Pins>>,
 }
 
+/// A policy, the same only as itself: a reload makes new ones.
+struct ByPointer(Arc<Policy>);
+
 impl Views {
     /// None met yet.
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(metrics: &Metrics, live: Arc<Live>, tables: Tables) -> Self {
         Self {
             metrics: metrics.clone(),
+            means: Rc::new(Means { live, tables }),
             unknown: Rc::new(metrics.service(crate::metrics::UNKNOWN_SERVICE)),
             known: RefCell::default(),
         }
@@ -79,7 +100,7 @@ impl Views {
         known.retain(|_, view| !view.service.is_retired());
         let name = service.name().clone();
         let metrics = Rc::new(self.metrics.service(name.as_str()));
-        let view = Rc::new(ServiceView::new(service, metrics));
+        let view = Rc::new(ServiceView::new(service, metrics, Rc::clone(&self.means)));
         known.insert(name, Rc::clone(&view));
         view
     }
@@ -91,11 +112,12 @@ impl Views {
 }
 
 impl ServiceView {
-    fn new(service: Arc<Service>, metrics: Rc<ServiceMetrics>) -> Self {
+    fn new(service: Arc<Service>, metrics: Rc<ServiceMetrics>, means: Rc<Means>) -> Self {
         let snapshot = Arc::clone(&service.snapshot());
         let prepared = RefCell::new(Prepared::new(snapshot));
         Self {
             service,
+            means,
             metrics,
             fastest_connect: Fastest::default(),
             prepared,
@@ -113,18 +135,25 @@ impl ServiceView {
         &self.service
     }
 
-    /// What calls with these selectors choose from, in the newest snapshot.
-    pub fn choice(&self, selectors: &Selectors, balance: Balance) -> Rc<Choice> {
+    /// What calls with these selectors and this policy choose from, in the newest snapshot, as its
+    /// endpoints are now.
+    pub fn choice(&self, selectors: &Selectors, policy: &Arc<Policy>) -> Rc<Choice> {
         let mut prepared = self.current();
         // Nearly all calls of a service come with the same selectors, those of its policy.
-        if let Some((text, of, choice)) = &prepared.last
-            && Arc::ptr_eq(text, selectors.text())
-            && *of == balance
-        {
-            return Rc::clone(choice);
-        }
-        let choice = prepared.choice(selectors, balance);
-        prepared.last = Some((Arc::clone(selectors.text()), balance, Rc::clone(&choice)));
+        let last = prepared
+            .last
+            .as_ref()
+            .filter(|(text, of, _)| Arc::ptr_eq(text, selectors.text()) && Arc::ptr_eq(of, policy));
+        let choice = match last {
+            Some((.., choice)) => Rc::clone(choice),
+            None => {
+                let choice = prepared.choice(selectors, policy, &self.means);
+                let key = (Arc::clone(selectors.text()), Arc::clone(policy));
+                prepared.last = Some((key.0, key.1, Rc::clone(&choice)));
+                choice
+            }
+        };
+        choice.keep_up(self.service.changes(), now);
         choice
     }
 
@@ -170,15 +199,34 @@ impl Prepared {
         Self { snapshot, choices: HashMap::default(), last: None, pins: None }
     }
 
-    fn choice(&mut self, selectors: &Selectors, balance: Balance) -> Rc<Choice> {
-        let key = (Arc::clone(selectors.text()), balance);
+    fn choice(&mut self, selectors: &Selectors, policy: &Arc<Policy>, means: &Means) -> Rc<Choice> {
+        let key = (Arc::clone(selectors.text()), ByPointer(Arc::clone(policy)));
         if self.choices.len() >= MOST_SELECTORS && !self.choices.contains_key(&key) {
             self.choices.clear();
         }
-        let choice = self.choices.entry(key);
-        Rc::clone(
-            choice.or_insert_with(|| Rc::new(Choice::new(&self.snapshot, selectors, balance))),
-        )
+        let new = || {
+            let plan = Plan::new(policy, &means.live.load().node);
+            Rc::new(Choice::new(&self.snapshot, selectors, &plan, &means.tables, now()))
+        };
+        Rc::clone(self.choices.entry(key).or_insert_with(new))
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+impl PartialEq for ByPointer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ByPointer {}
+
+impl Hash for ByPointer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
     }
 }
 

@@ -290,23 +290,21 @@ fn every_rule_of_lint_has_its_row_in_commands() {
     }
 }
 
-/// `pillion run` on Unix sockets, with a service of two endpoints that refuse connections, and a live
-/// policy that it refuses.
+/// `pillion run` on Unix sockets.
 struct Running {
-    _etcd: etcd::Etcd,
+    /// Ended with it.
+    _etcd: Option<etcd::Etcd>,
     folder: tempfile::TempDir,
     child: Child,
 }
 
 impl Running {
+    /// With a service of two endpoints that refuse connections, and a live policy that it refuses.
     async fn start() -> Self {
         let etcd = etcd::Etcd::start().await;
         etcd.put("/pillion/policy/route/a", "nonsense").await;
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
         let entry =
             |port: u8| format!("[[endpoint]]\nservice=\"x\"\naddress=\"127.0.0.1:{port}\"\n");
-        fs::write(at("services.toml"), entry(1) + &entry(2)).unwrap();
         let source = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
         let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfault.delay = \"1ms\"\n";
         let url = etcd.url();
@@ -314,7 +312,18 @@ impl Running {
         let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");
         let register =
             "[[register]]\nservice = \"y\"\naddress = \"127.0.0.1:1\"\nformat = \"go-zero\"\n";
-        fs::write(at("pillion.toml"), [source, route, limits, &policy, register].concat()).unwrap();
+        let config = [source, route, limits, &policy, register].concat();
+        let mut running = Self::start_with(&config, &(entry(1) + &entry(2)));
+        running._etcd = Some(etcd);
+        running
+    }
+
+    /// With a configuration whose source is the file `services.toml`.
+    fn start_with(config: &str, services: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("services.toml"), services).unwrap();
+        fs::write(at("pillion.toml"), config).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
             .args(["run", "--workers", "1", "--config"])
             .arg(at("pillion.toml"))
@@ -325,7 +334,15 @@ impl Running {
             .unwrap();
         // Its first line says that it listens.
         child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        Self { _etcd: etcd, folder, child }
+        Self { _etcd: None, folder, child }
+    }
+
+    /// What a command prints that asks it.
+    fn ask(&self, command: &[String]) -> String {
+        let admin = format!("unix:{}", self.folder.path().join("admin").display());
+        let mut pillion = Command::new(env!("CARGO_BIN_EXE_pillion"));
+        let output = pillion.args(command).env("PILLION_ADMIN", admin).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
     }
 
     /// A request that leaves the proxy with an error: both endpoints are tried, or a limit is met.
@@ -354,6 +371,26 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn the_example_of_the_policy_page_prints_what_the_page_says() {
+    let page = Document::read(root().join("docs/policy.md"));
+    let block = |language: &str, of: &str| {
+        let is_it = |(code, text): &&(String, String)| code == language && text.contains(of);
+        page.code.iter().find(is_it).map(|(_, text)| &**text).unwrap()
+    };
+    let running =
+        Running::start_with(block("toml", "kind = \"file\""), block("toml", "endpoint = ["));
+    let printed = block("console", "pillion why");
+    let mut seen = 0;
+    for example in printed.split("$ ").skip(1) {
+        let (command, expected) = example.split_once('\n').unwrap();
+        let answer = running.ask(&calls(command)[0]);
+        assert_eq!(answer.trim_end(), expected.trim_end(), "{command}\n{answer}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2, "two examples");
 }
 
 #[tokio::test]

@@ -6,16 +6,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Admin,
     routes::{Query, error, json_of},
 };
 use crate::{
-    balance::{Explanation, Step, explain, explain_pin},
-    config::{PathMatch, RouteMatch, ValueMatch},
+    balance::{Candidate, Explanation, Plan, Shown, Step, explain, explain_pin, key},
+    config::{PathMatch, Policy, RouteMatch, ValueMatch},
     discovery::ResolveError,
-    model::{Reason, Selectors, Service, ServiceName},
+    model::{Reason, Selectors, Service, ServiceName, stable_hash},
     route::{Asked, Decision, Rule, Way},
 };
 
@@ -55,23 +56,23 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     let pin = query.get("node").or(routed.node);
     let policy = routed.rule.map_or_else(|| live.policy(found.name()), |(_, way)| &way.policy);
     let filter = filter.as_ref().unwrap_or(&policy.filter);
+    let now = Instant::now().into_std();
     let Explanation { steps, candidates } = match pin {
         Some(pin) => explain_pin(&snapshot, pin),
-        None => explain(&snapshot, filter),
+        None => {
+            let plan = Plan::new(policy, &live.node);
+            let key = key_of(query, &headers, policy);
+            explain(&snapshot, filter, &plan, &admin.tables, key, now)
+        }
     };
-    let Some(candidates) = candidates else {
+    if candidates.is_empty() {
         let known = !snapshot.endpoints.is_empty();
         let reason = if known { Reason::NoMatch } else { Reason::NoEndpoints };
         let message = if known { "nothing is left" } else { "the service has no endpoint" };
         return report.failure(reason, message, &steps);
-    };
-    let candidates: Vec<_> = candidates
-        .shares()
-        .map(|share| {
-            let record = &share.endpoint.record;
-            json!({"address": record.address.as_str(), "weight": record.weight, "share": share.share})
-        })
-        .collect();
+    }
+    let candidates: Vec<_> =
+        candidates.iter().map(|candidate| self::candidate(candidate, policy, now)).collect();
     let answer = json!({
         "authority": authority,
         "service": report.service,
@@ -82,6 +83,27 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
         "candidates": candidates,
     });
     json_of(StatusCode::OK, &answer)
+}
+
+/// What keeps such calls together.
+fn key_of(query: &Query, headers: &HeaderMap, policy: &Policy) -> Option<u64> {
+    let hash_key = query.get("hash_key").map(|text| stable_hash(text.as_bytes()));
+    let source = query.get("source").and_then(|source| source.parse().ok());
+    let path = query.get("path").unwrap_or("/");
+    key(&policy.hash_on, Shown { headers, path, hash_key, source })
+}
+
+fn candidate(candidate: &Candidate, policy: &Policy, now: std::time::Instant) -> Value {
+    let Candidate { endpoint, share } = candidate;
+    let record = &endpoint.record;
+    let mut told =
+        json!({"address": record.address.as_str(), "weight": record.weight, "share": share});
+    if policy.balance.is_by_latency() {
+        let latency = endpoint.load.latency().read(now, policy.peak_ewma_decay);
+        told["latency_ms"] = json!(latency.map(|seconds| (seconds * 1e6).round() / 1e3));
+        told["in_flight"] = json!(endpoint.load.in_flight());
+    }
+    told
 }
 
 /// The headers of the call: any number of `header=name: value`.
@@ -154,11 +176,15 @@ impl Report<'_> {
 fn step(step: &Step) -> Value {
     let dropped =
         |(address, reason): &(String, String)| json!({"address": address, "reason": reason});
-    json!({
+    let mut told = json!({
         "stage": step.stage,
         "kept": step.kept,
         "dropped": step.dropped.iter().map(dropped).collect::<Vec<_>>(),
-    })
+    });
+    if !step.note.is_empty() {
+        told["note"] = json!(step.note);
+    }
+    told
 }
 
 /// A service by name, asking the sources if it has never been called.

@@ -1,217 +1,116 @@
-//! Endpoints that one rule of a selector leaves, ready to be drawn from by weight.
+//! A part of a large service for each proxy, so that not every proxy connects every endpoint.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use smallvec::SmallVec;
+use super::{
+    hash::{hash_of, mix},
+    members::Members,
+    play::Part,
+};
 
-use super::draw::scale;
-use crate::model::{Endpoint, Selector, Snapshot, State};
-
-/// Positions to leave out of a draw, ascending. Calls try few endpoints, so it stays on the stack.
-pub(super) type Excluded = SmallVec<[usize; 4]>;
-
-/// Endpoints with weights. Drawing costs O(1) where all weights are equal, else O(log n).
-#[derive(Debug)]
-pub struct Subset {
-    /// In the order of the address, as in the snapshot.
-    members: Vec<Arc<Endpoint>>,
-    /// Running total of weights, one a member; empty where all are equal.
-    totals: Vec<u64>,
-    /// Positions of members that are no longer registered.
-    suspects: Vec<usize>,
-}
-
-/// An endpoint and the part of the traffic that falls to it by weight.
-#[derive(Clone, Debug)]
-pub struct Share {
-    /// Which.
-    pub endpoint: Arc<Endpoint>,
-    /// 0 to 1.
-    pub share: f64,
-}
-
-impl Subset {
-    /// The endpoints of `snapshot` that match and may be picked. Drained ones (weight 0) are left
-    /// out, unless there are no others, and so are suspects that may be dead.
-    pub fn new(snapshot: &Snapshot, selector: &Selector) -> Self {
-        let allowed = |endpoint: &&Arc<Endpoint>| {
-            endpoint.state() != State::Forbidden && selector.matches(endpoint)
-        };
-        let matching: Vec<_> = snapshot.endpoints.iter().filter(allowed).cloned().collect();
-        let or_all = |some: Vec<_>, all| if some.is_empty() { all } else { some };
-        let sure = matching.iter().filter(|endpoint| !endpoint.load.is_doubtful()).cloned();
-        let sure = or_all(sure.collect(), matching);
-        let weighted = sure.iter().filter(|endpoint| endpoint.record.weight > 0).cloned();
-        Self::of(or_all(weighted.collect(), sure))
-    }
-
-    /// These endpoints, whatever their state.
-    pub(super) fn of(members: Vec<Arc<Endpoint>>) -> Self {
-        let first = members.first().map_or(0, |endpoint| endpoint.record.weight);
-        let totals = if members.iter().all(|endpoint| endpoint.record.weight == first) {
-            Vec::new()
+/// Leaves `size` members in play, and 0 as the part of all others.
+///
+/// Which ones is decided by rendezvous hashing: each proxy ranks the endpoints by a hash of its own
+/// id and theirs, and takes the first. So it keeps those that it has while others come and go, and
+/// over many proxies the endpoints are taken evenly. The members of one priority and zone (the own
+/// one, the others) get as many of the places as they have of the calls, and keep that part of them,
+/// if that is a place at all.
+pub(super) fn narrow(
+    members: &Members,
+    size: usize,
+    node: u64,
+    own_zone: Option<&str>,
+    parts: &mut [Part],
+) {
+    let mut groups = BTreeMap::<(u32, bool), Vec<(u64, usize)>>::new();
+    for (at, part) in parts.iter_mut().enumerate() {
+        if part.is_in_play() {
+            let endpoint = &members.endpoints()[at];
+            let elsewhere = own_zone.is_some_and(|own| endpoint.record.zone != own);
+            let group = groups.entry((members.priority(at), elsewhere)).or_default();
+            group.push((mix(node, hash_of(endpoint)), at));
         } else {
-            let sum = |total: &mut u64, endpoint: &Arc<Endpoint>| {
-                *total += u64::from(endpoint.record.weight);
-                Some(*total)
-            };
-            members.iter().scan(0, sum).collect()
-        };
-        let is_suspect = |at: &usize| members[*at].load.is_suspect();
-        let suspects = (0..members.len()).filter(is_suspect).collect();
-        Self { members, totals, suspects }
-    }
-
-    /// The endpoints, in the order of the address.
-    pub fn members(&self) -> &[Arc<Endpoint>] {
-        &self.members
-    }
-
-    /// Each endpoint with its part of the traffic by weight.
-    pub fn shares(&self) -> impl Iterator<Item = Share> {
-        let total = self.total() as f64;
-        (0..self.members.len()).map(move |at| Share {
-            endpoint: Arc::clone(&self.members[at]),
-            share: self.weight(at) as f64 / total,
-        })
-    }
-
-    /// Relative weight of a member: as registered, or 1 where all are equal.
-    pub(super) fn weight(&self, at: usize) -> u64 {
-        if self.totals.is_empty() { 1 } else { u64::from(self.members[at].record.weight) }
-    }
-
-    /// Positions of the tried endpoints that are members, ascending.
-    pub(super) fn positions(&self, tried: &[Arc<Endpoint>]) -> Excluded {
-        let mut found: Excluded =
-            tried.iter().filter_map(|endpoint| self.position(endpoint)).collect();
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-
-    /// Excludes the members that are no longer registered as well, unless no other would be left.
-    pub(super) fn registered_only(&self, excluded: &Excluded) -> Option<Excluded> {
-        let mut all: Excluded = excluded.iter().chain(&self.suspects).copied().collect();
-        all.sort_unstable();
-        all.dedup();
-        (!self.suspects.is_empty() && all.len() < self.members.len()).then_some(all)
-    }
-
-    fn position(&self, endpoint: &Endpoint) -> Option<usize> {
-        let address = endpoint.record.address.as_str();
-        self.members.binary_search_by(|member| member.record.address.as_str().cmp(address)).ok()
-    }
-
-    /// Draws a member by weight among those not excluded. `number` is uniform in 0..2^64.
-    pub(super) fn draw(&self, number: u64, excluded: &[usize]) -> Option<usize> {
-        if excluded.len() >= self.members.len() {
-            return None;
+            part.size = 0.0;
         }
-        // Draw in what is left, then step over the excluded pieces that lie before the result.
-        if self.totals.is_empty() {
-            let left = (self.members.len() - excluded.len()) as u64;
-            let mut at = scale(number, left) as usize;
-            for &excluded in excluded {
-                at += usize::from(at >= excluded);
-            }
-            return Some(at);
-        }
-        let taken: u64 = excluded.iter().map(|&at| self.weight(at)).sum();
-        let mut point = scale(number, self.total() - taken);
-        for &excluded in excluded {
-            if point >= self.totals[excluded] - self.weight(excluded) {
-                point += self.weight(excluded);
-            }
-        }
-        Some(self.totals.partition_point(|&total| total <= point))
     }
-
-    fn total(&self) -> u64 {
-        self.totals.last().copied().unwrap_or(self.members.len() as u64)
+    let sum = |group: &[(u64, usize)], parts: &[Part]| -> f64 {
+        group.iter().map(|(_, at)| parts[*at].size).sum()
+    };
+    let total: f64 = parts.iter().map(|part| part.size).sum();
+    let (mut carried, mut given) = (0.0, 0);
+    for group in groups.values_mut() {
+        let all = sum(group, parts);
+        // Rounded as a running total, so that no more places are given than there are, and what one
+        // group cannot fill the next one can.
+        carried += all;
+        let places = (size as f64 * carried / total).round() as usize - given;
+        given += places.min(group.len());
+        if places < group.len() {
+            group.select_nth_unstable(places);
+            let (kept, out) = group.split_at(places);
+            let grow = all / sum(kept, parts);
+            kept.iter().for_each(|(_, at)| parts[*at].size *= grow);
+            out.iter().for_each(|(_, at)| parts[*at].size = 0.0);
+        }
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use proptest::prelude::*;
-
+mod tests {
     use super::*;
-    use crate::model::Record;
+    use crate::{
+        balance::testing::{Fixture, fits},
+        model::stable_hash,
+    };
 
-    pub(in crate::balance) fn snapshot(weights: &[u32]) -> Snapshot {
-        let mut snapshot = Snapshot::empty("orders".parse().unwrap());
-        for (at, weight) in weights.iter().enumerate() {
-            let address = format!("10.0.{}.{}:80", at / 200, at % 200);
-            let mut record = Record::new(address.parse().unwrap(), "test");
-            record.weight = *weight;
-            record.version = format!("v{}", at % 2 + 1);
-            let (source, key) = ("main".into(), record.address.as_str().into());
-            let endpoint = Endpoint { record: record.into(), source, key, load: Arc::default() };
-            snapshot.endpoints.push(Arc::new(endpoint));
-        }
-        snapshot.endpoints.sort_by(|a, b| a.record.address.as_str().cmp(b.record.address.as_str()));
-        snapshot
-    }
-
-    fn subset(weights: &[u32]) -> Subset {
-        Subset::new(&snapshot(weights), &Selector::default())
+    /// Positions that the proxy with this id has of `size` endpoints.
+    fn taken(members: &Members, size: usize, id: usize) -> Vec<usize> {
+        let mut parts = vec![Part { size: 1.0, usable: true }; members.len()];
+        narrow(members, size, stable_hash(format!("proxy-{id}").as_bytes()), None, &mut parts);
+        (0..members.len()).filter(|&at| parts[at].size > 0.0).collect()
     }
 
     #[test]
-    fn drained_endpoints_are_drawn_only_where_all_are() {
-        assert_eq!(subset(&[0, 5, 0]).members().len(), 1);
-        let all_drained = subset(&[0, 0]);
-        assert_eq!(all_drained.members().len(), 2);
-        assert_eq!(all_drained.draw(0, &[]), Some(0));
-        assert_eq!(all_drained.draw(u64::MAX, &[]), Some(1));
+    fn over_a_fleet_the_endpoints_are_taken_evenly() {
+        let members = Fixture::new(500).members();
+        let mut counts = vec![0_usize; 500];
+        for id in 0..1_000 {
+            let taken = taken(&members, 20, id);
+            assert_eq!(taken.len(), 20);
+            taken.into_iter().for_each(|at| counts[at] += 1);
+        }
+        // 40 proxies an endpoint on average: as even as a fair lottery, none forgotten.
+        assert!(fits(&counts, &[1.0; 500]), "{counts:?}");
+        assert!(counts.iter().all(|count| (15..=70).contains(count)), "{counts:?}");
     }
 
     #[test]
-    fn suspects_are_drawn_once_they_have_answered_or_where_nothing_else_is_left() {
-        let snapshot = snapshot(&[1, 1, 1]);
-        let drawn = || Subset::new(&snapshot, &Selector::default()).members().len();
-        snapshot.endpoints[..2].iter().for_each(|endpoint| endpoint.load.suspect());
-        assert_eq!(drawn(), 1);
-        snapshot.endpoints[0].load.vouch();
-        assert_eq!(drawn(), 2);
-        snapshot.endpoints.iter().for_each(|endpoint| endpoint.load.suspect());
-        assert_eq!(drawn(), 3);
-        snapshot.endpoints[0].load.trust();
-        assert_eq!(drawn(), 1);
+    fn a_proxy_keeps_its_endpoints_while_others_come_and_go() {
+        let (all, fewer) = (Fixture::new(500).members(), Fixture::new(499).members());
+        let last = 499;
+        for id in 0..200 {
+            let (before, after) = (taken(&all, 20, id), taken(&fewer, 20, id));
+            let lost = before.iter().filter(|at| !after.contains(at)).count();
+            assert_eq!(lost, usize::from(before.contains(&last)), "only what left is replaced");
+        }
     }
 
-    proptest! {
-        #[test]
-        fn a_draw_never_returns_an_excluded_member_and_ends_when_none_is_left(
-            weights in prop::collection::vec(1_u32..9, 1..30),
-            excluded in prop::collection::btree_set(0_usize..30, 0..5),
-            number: u64,
-        ) {
-            let subset = subset(&weights);
-            let excluded: Vec<_> = excluded.into_iter().filter(|at| *at < weights.len()).collect();
-            match subset.draw(number, &excluded) {
-                Some(at) => prop_assert!(at < weights.len() && !excluded.contains(&at)),
-                None => prop_assert_eq!(excluded.len(), weights.len()),
-            }
-        }
+    #[test]
+    fn a_larger_subset_holds_the_smaller_one() {
+        let members = Fixture::new(100).members();
+        let (small, large) = (taken(&members, 10, 1), taken(&members, 15, 1));
+        assert!(small.iter().all(|at| large.contains(at)));
+    }
 
-        #[test]
-        fn what_is_left_keeps_its_relative_weights(
-            weights in prop::collection::vec(1_u32..9, 3..10),
-            out in 0_usize..3,
-        ) {
-            let subset = subset(&weights);
-            let mut drawn = vec![0_u64; weights.len()];
-            let left: u64 = subset.total() - subset.weight(out);
-            // One number in the middle of each unit of weight hits each member `weight` times.
-            for unit in 0..left {
-                let number = ((u128::from(2 * unit + 1) << 64) / u128::from(2 * left)) as u64;
-                drawn[subset.draw(number, &[out]).unwrap()] += 1;
-            }
-            for (at, drawn) in drawn.into_iter().enumerate() {
-                prop_assert_eq!(drawn, if at == out { 0 } else { subset.weight(at) });
-            }
-        }
+    #[test]
+    fn zones_share_the_places_as_they_share_the_calls() {
+        let members = Fixture::new(40).zone(|at| ["a", "b"][at % 2]).members();
+        let part = |at: usize| Part { size: [3.0, 1.0][at % 2], usable: true };
+        let mut parts: Vec<_> = (0..40).map(part).collect();
+        narrow(&members, 8, 7, Some("a"), &mut parts);
+        let sizes = |zone: usize| parts.iter().skip(zone).step_by(2).map(|part| part.size);
+        let places = |zone| sizes(zone).filter(|size| *size > 0.0).count();
+        assert_eq!((places(0), places(1)), (6, 2));
+        assert_eq!((sizes(0).sum::<f64>(), sizes(1).sum::<f64>()), (60.0, 20.0));
     }
 }

@@ -1,8 +1,8 @@
 //! Turns by weight: who is due next, and who after that.
 
-use std::{cell::RefCell, cmp::Ordering, collections::BinaryHeap};
+use std::{cmp::Ordering, collections::BinaryHeap};
 
-use super::subset::Subset;
+use super::wheel::Wheel;
 
 /// How many turns a member may fall behind while others are preferred to it; what it missed beyond
 /// that, it does not make up for when it recovers.
@@ -12,7 +12,7 @@ const MOST_BEHIND: f64 = 2.0;
 /// longest is next. Smooth, and O(log n) a pick, where the textbook's smooth round robin is O(n).
 /// Envoy's and gRPC's weighted round robin schedule in this way.
 #[derive(Debug)]
-pub(super) struct Turns(RefCell<BinaryHeap<Turn>>);
+pub(super) struct Turns(BinaryHeap<Turn>);
 
 /// When a member is due next, in units of 1/weight since the start.
 #[derive(Clone, Copy, Debug)]
@@ -24,14 +24,30 @@ struct Turn {
 impl Turns {
     /// The first turns are spread at random, so that proxies started together, or a proxy whose
     /// snapshot changes often, do not all begin with the same endpoints.
-    pub(super) fn new(subset: &Subset) -> Self {
-        let turn = |at| Turn { due: fastrand::f64() / subset.weight(at) as f64, at };
-        Self(RefCell::new((0..subset.members().len()).map(turn).collect()))
+    pub(super) fn new(wheel: &Wheel) -> Self {
+        let members = (0..wheel.len()).filter(|&at| wheel.weight(at) > 0);
+        Self(members.map(|at| Turn::spread(at, wheel)).collect())
+    }
+
+    /// Takes new weights. Who stays in keeps its place between two turns, who comes in gets one at
+    /// random, as at the start.
+    pub(super) fn reweigh(&mut self, old: &Wheel, new: &Wheel) {
+        let now = self.0.peek().map_or(0.0, |turn| turn.due);
+        let mut absent = vec![true; new.len()];
+        let mut turns = std::mem::take(&mut self.0).into_vec();
+        turns.retain_mut(|turn| {
+            absent[turn.at] = false;
+            turn.due = (turn.due - now) / every(turn.at, old) * every(turn.at, new);
+            new.weight(turn.at) > 0
+        });
+        let coming = (0..new.len()).filter(|&at| absent[at] && new.weight(at) > 0);
+        turns.extend(coming.map(|at| Turn::spread(at, new)));
+        self.0 = turns.into();
     }
 
     /// Whose turn it is: smooth weighted round robin.
-    pub(super) fn next(&self, subset: &Subset) -> Option<usize> {
-        self.next_of_two(subset, |_, _| false)
+    pub(super) fn next(&mut self, wheel: &Wheel) -> Option<usize> {
+        self.next_of_two(wheel, |_, _| false)
     }
 
     /// Whose turn it is, or who is next, where `prefers(second, first)` says so.
@@ -39,15 +55,14 @@ impl Turns {
     /// Who is passed over stays first in line, so it gets the calls that it missed as soon as it is
     /// preferred again: shares follow the weights however many calls are in flight.
     pub(super) fn next_of_two(
-        &self,
-        subset: &Subset,
+        &mut self,
+        wheel: &Wheel,
         prefers: impl FnOnce(usize, usize) -> bool,
     ) -> Option<usize> {
-        let mut turns = self.0.borrow_mut();
-        let every = |at: usize| 1.0 / subset.weight(at) as f64;
+        let Self(turns) = self;
         let Turn { due, at } = match (turns.pop()?, turns.pop()) {
             (first, Some(second)) if prefers(second.at, first.at) => {
-                let behind = second.due - MOST_BEHIND * every(first.at);
+                let behind = second.due - MOST_BEHIND * every(first.at, wheel);
                 turns.push(Turn { due: first.due.max(behind), ..first });
                 second
             }
@@ -56,8 +71,19 @@ impl Turns {
                 first
             }
         };
-        turns.push(Turn { due: due + every(at), at });
+        turns.push(Turn { due: due + every(at, wheel), at });
         Some(at)
+    }
+}
+
+/// Time between two turns of a member.
+fn every(at: usize, wheel: &Wheel) -> f64 {
+    1.0 / wheel.weight(at) as f64
+}
+
+impl Turn {
+    fn spread(at: usize, wheel: &Wheel) -> Self {
+        Self { due: fastrand::f64() * every(at, wheel), at }
     }
 }
 

@@ -73,6 +73,7 @@ impl Exchange {
         let ends = call.upload.is_empty();
         match upstream.send.send_request(request, ends) {
             Ok((response, send)) => {
+                call.meta.wait_for_answer();
                 let answer = Answer::Awaited(response);
                 Ok(Self { answer, send, call, uploading: !ends, upstream })
             }
@@ -98,8 +99,12 @@ impl Exchange {
     /// [`AttemptError`] tells whether the call may be tried again; it then brings the call back.
     /// Take nothing from the exchange afterwards.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<response::Parts, Failed>> {
+        let pieces = self.call.upload.pieces();
         if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
             return Poll::Ready(Err(Failed::Cancelled));
+        }
+        if self.call.upload.pieces() != pieces {
+            self.call.meta.wait_for_answer();
         }
         self.upstream.poll_wire(cx);
         let Answer::Awaited(response) = &mut self.answer else {

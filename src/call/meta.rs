@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     fmt,
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
 };
@@ -35,6 +36,12 @@ pub struct CallMeta {
     pub pin: OnceCell<Box<str>>,
     /// Header `pillion-filter`, parsed.
     pub filter: OnceCell<Arc<Selectors>>,
+    /// Hash of the header `pillion-hash-key`, if sent.
+    pub hash_key: Cell<Option<u64>>,
+    /// Address of the application; none on a Unix socket.
+    pub source: Option<IpAddr>,
+    /// What keeps it together with other calls, for balancing by key.
+    pub key: Cell<Option<u64>>,
     /// Whether the caller asked for `pillion-why`.
     pub explain: Cell<bool>,
     /// Where it goes, once that is decided.
@@ -49,6 +56,9 @@ pub struct CallMeta {
     pub in_flight: RefCell<Option<InFlight>>,
     /// Places that it has where calls are limited, until it is over.
     pub places: RefCell<SmallVec<[Permit; 2]>>,
+    /// Since when the endpoint is waited for: when the last part of the call that it has went out.
+    /// Kept where latency decides; none before and after.
+    pub waiting: Cell<Option<Instant>>,
     /// Whether an endpoint that refused the call has been asked once more.
     pub asked_again: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
@@ -102,8 +112,8 @@ pub trait Observer {
 }
 
 impl CallMeta {
-    /// A call that has just arrived.
-    pub fn new(head: &request::Parts) -> Self {
+    /// A call that has just arrived from `source`.
+    pub fn new(head: &request::Parts, source: Option<IpAddr>) -> Self {
         Self {
             arrived: Instant::now(),
             kind: Kind::of(&head.headers),
@@ -111,6 +121,9 @@ impl CallMeta {
             service_header: OnceCell::new(),
             pin: OnceCell::new(),
             filter: OnceCell::new(),
+            hash_key: Cell::new(None),
+            source,
+            key: Cell::new(None),
             explain: Cell::new(false),
             target: OnceCell::new(),
             deadline: Cell::new(None),
@@ -118,6 +131,7 @@ impl CallMeta {
             ledger: Ledger::default(),
             in_flight: RefCell::default(),
             places: RefCell::default(),
+            waiting: Cell::new(None),
             asked_again: Cell::new(false),
             outcome: Cell::new(None),
             observer: OnceCell::new(),
@@ -133,6 +147,14 @@ impl CallMeta {
     pub fn finish(&self, outcome: Outcome) {
         if self.outcome.get().is_none() {
             self.outcome.set(Some(outcome));
+        }
+    }
+
+    /// Says that something of the call has gone out: only what takes longer is the endpoint's time. A
+    /// stream whose caller has nothing to say must not make its endpoint look slow.
+    pub fn wait_for_answer(&self) {
+        if self.target().policy.balance.is_by_latency() {
+            self.waiting.set(Some(Instant::now()));
         }
     }
 

@@ -25,6 +25,8 @@ struct Kept {
     sent: Vec<Bytes>,
     bytes: usize,
     replay: Replay,
+    /// Pieces that have gone out, kept or not; trailers are one.
+    pieces: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ enum Replay {
 impl Upload {
     /// The body as it comes from downstream.
     pub const fn new(body: RecvStream) -> Self {
-        let kept = Kept { sent: Vec::new(), bytes: 0, replay: Replay::Keep };
+        let kept = Kept { sent: Vec::new(), bytes: 0, replay: Replay::Keep, pieces: 0 };
         Self { pump: Pump::new(body), kept }
     }
 
@@ -66,6 +68,11 @@ impl Upload {
             Ok(()) | Err(Ended::Sink) => Poll::Ready(Ok(())),
             Err(Ended::Source(error)) => Poll::Ready(Err(error)),
         }
+    }
+
+    /// How many pieces have gone out: more than before, if the endpoint has got something new.
+    pub const fn pieces(&self) -> usize {
+        self.kept.pieces
     }
 
     /// No other attempt will follow: what was kept is let go.
@@ -106,6 +113,7 @@ impl Kept {
 
 impl Tap for Kept {
     fn piece(&mut self, piece: &Bytes) {
+        self.pieces += 1;
         if self.replay == Replay::Over || piece.is_empty() {
             return;
         }
@@ -117,5 +125,7 @@ impl Tap for Kept {
         }
     }
 
-    fn trailers(&mut self, _: &HeaderMap) {}
+    fn trailers(&mut self, _: &HeaderMap) {
+        self.pieces += 1;
+    }
 }

@@ -11,8 +11,8 @@ use super::{admin_client::AdminFlags, columns::columns, failure::Failure};
 /// Show where a call to AUTHORITY would go, and why
 ///
 /// Asks the running proxy, which decides as it would for a call, without making one. Headers that
-/// speak to the proxy (pillion-service, pillion-node, pillion-filter) and those that its routes look
-/// at have a part in it; the others do no harm.
+/// speak to the proxy (pillion-service, pillion-node, pillion-filter, pillion-hash-key), and those
+/// that its routes and `hash_on` look at, have a part in it; the others do no harm.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Why {
@@ -37,11 +37,16 @@ Examples:
   pillion why orders.internal:8443 --path /orders.v1.Orders/List
   pillion why orders -H 'x-user: test'
   pillion why orders -H 'pillion-filter: version=v2;version=v1;'
+  pillion why orders -H 'pillion-hash-key: user-7'
   pillion why orders@orders-7 -o json";
 
 /// Headers that speak to the proxy, and their names in the question.
-const PARAMETERS: [(&str, &str); 3] =
-    [("pillion-service", "service"), ("pillion-node", "node"), ("pillion-filter", "filter")];
+const PARAMETERS: [(&str, &str); 4] = [
+    ("pillion-service", "service"),
+    ("pillion-node", "node"),
+    ("pillion-filter", "filter"),
+    ("pillion-hash-key", "hash_key"),
+];
 
 /// What need not be escaped in the value of a query parameter (RFC 3986, unreserved).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -116,6 +121,9 @@ struct Step {
     stage: String,
     kept: u64,
     dropped: Vec<Dropped>,
+    /// The figures that decided.
+    #[serde(default)]
+    note: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,6 +138,10 @@ struct Candidate {
     weight: u64,
     /// Share of the calls, 0 to 1.
     share: f64,
+    /// Where the balancer goes by it: mean time to an answer.
+    latency_ms: Option<f64>,
+    /// Likewise: calls in flight.
+    in_flight: Option<u64>,
 }
 
 impl Why {
@@ -143,7 +155,7 @@ impl Why {
         let parameters = path.chain(headers);
         let mut question = format!("/why?authority={}", escape(&self.authority));
         for (parameter, value) in parameters {
-            question.push_str(&format!("&{parameter}={}", escape(value)));
+            question.push_str(&format!("&{}={}", escape(parameter), escape(value)));
         }
         question
     }
@@ -181,12 +193,19 @@ fn table(answer: &Answer) -> String {
         let rows: Vec<_> = steps.iter().flat_map(rows).collect();
         text.push('\n');
         text.push_str(&columns(["STAGE", "KEPT", "DROPPED", "REASON"], &rows));
+        for Step { stage, note, .. } in steps.iter().filter(|step| !step.note.is_empty()) {
+            text.push_str(&format!("{stage}: {note}\n"));
+        }
     }
     if !candidates.is_empty() {
-        let row = |c: &Candidate| [c.address.clone(), c.weight.to_string(), share(c.share)];
+        let row = |c: &Candidate| {
+            let latency = c.latency_ms.map(|latency| format!("{latency} ms")).unwrap_or_default();
+            let in_flight = c.in_flight.map(|calls| calls.to_string()).unwrap_or_default();
+            [c.address.clone(), c.weight.to_string(), share(c.share), latency, in_flight]
+        };
         let rows: Vec<_> = candidates.iter().map(row).collect();
         text.push('\n');
-        text.push_str(&columns(["CANDIDATE", "WEIGHT", "SHARE"], &rows));
+        text.push_str(&columns(["CANDIDATE", "WEIGHT", "SHARE", "LATENCY", "IN-FLIGHT"], &rows));
     }
     text
 }

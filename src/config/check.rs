@@ -23,7 +23,7 @@ use super::{
     raw::{RawFile, RawLivePolicy, RawNode, RawPolicy, RawSource},
     settings::{
         EtcdSource, FileSource, Listener, LivePolicy, Node, Policy, Settings, SocketPath, Source,
-        SourceKind,
+        SourceKind, ZonePreference,
     },
     table::Key,
     text::Kind,
@@ -42,7 +42,11 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         Some(raw) => checked(raw, &default.defaults, problems),
         None => default.defaults,
     };
+    let node = raw.node.get().map_or(default.node, node);
     let services = raw.service.get().into_iter().flatten();
+    for policy in raw.defaults.get().into_iter().chain(services.clone().map(|(_, policy)| policy)) {
+        need_zone(policy, &node, problems);
+    }
     let sources = sources(&raw.source, folder, problems).unwrap_or(default.sources);
     let routes = (1..).zip(raw.route.get().into_iter().flatten());
     Settings {
@@ -56,7 +60,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         max_in_flight: raw.max_in_flight.get().map_or(default.max_in_flight, |count| count.0),
         access_log: raw.access_log.get().copied().unwrap_or(default.access_log),
         state_dir: path(&raw.state_dir, folder),
-        node: raw.node.get().map_or(default.node, node),
+        node,
         listeners,
         admin,
         live_policy: live_policy(&raw.policy, &sources, problems),
@@ -149,6 +153,19 @@ pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
             Some(raw) => limits::limits(raw, base.limits.as_deref()),
             None => base.limits.clone(),
         },
+        zone_preference: raw.zone_preference.get().copied().unwrap_or(base.zone_preference),
+        slow_start: raw.slow_start.get().copied().unwrap_or(base.slow_start),
+        subset: raw.subset.get().map_or(base.subset, |count| count.0),
+        hash_on: raw.hash_on.get().unwrap_or(&base.hash_on).clone(),
+        peak_ewma_decay: raw.peak_ewma_decay.get().map_or(base.peak_ewma_decay, |decay| decay.0),
+    }
+}
+
+/// Notes where a zone is preferred and which one is not said.
+fn need_zone(raw: &RawPolicy, node: &Node, problems: &mut Problems) {
+    if raw.zone_preference.get() == Some(&ZonePreference::Prefer) && node.zone.is_empty() {
+        let message = "zone_preference: needs the zone of this proxy; write `zone` in [node]";
+        note(&raw.zone_preference, message, problems);
     }
 }
 

@@ -64,7 +64,7 @@ impl fmt::Display for DocumentKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// Keys of a service, to be laid over those of the file.
-    Service(PolicyKeys),
+    Service(Box<PolicyKeys>),
     /// A route.
     Route(Box<Route>),
 }
@@ -137,7 +137,7 @@ fn read(key: &DocumentKey, text: &str) -> Result<Document, Vec<Problem>> {
         DocumentKey::Service(name) => {
             let scope = Scope::default().child("service").named(name.as_str());
             let raw = RawPolicy::read(&value, &scope, &mut problems)?;
-            Some(Document::Service(PolicyKeys(raw)))
+            Some(Document::Service(Box::new(PolicyKeys(raw))))
         }
         DocumentKey::Route(_) => {
             let scope = Scope::default().child("route").each();

@@ -140,6 +140,11 @@ impl From<&Policy> for RawPolicy {
             attempts: Count(policy.attempts).into(),
             timeout: policy.timeout.unwrap_or_default().into(),
             slow_call: policy.slow_call.unwrap_or_default().into(),
+            zone_preference: policy.zone_preference.into(),
+            slow_start: policy.slow_start.into(),
+            subset: Count(policy.subset).into(),
+            hash_on: policy.hash_on.clone().into(),
+            peak_ewma_decay: Positive(policy.peak_ewma_decay).into(),
             limits: RawLimits::from(&policy.limits.as_deref().cloned().unwrap_or_default()).into(),
         }
     }
@@ -239,6 +244,13 @@ mod tests {
             connect_timeout = "1ms"
             attempts = 1
             limits = { adaptive = true, max_in_flight_per_endpoint = 7, rate_by = "method" }
+            [service.keyed]
+            balance = "maglev"
+            zone_preference = "prefer"
+            slow_start = "30s"
+            subset = 20
+            hash_on = "cookie:session"
+            peak_ewma_decay = "600ms"
             [policy]
             prefix = "/policy/"
             [[route]]

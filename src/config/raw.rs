@@ -16,9 +16,12 @@ pub(super) use register::{RawRegister, RawRegisterHealth};
 pub(super) use route::{RawBranch, RawFault, RawHeaderChanges, RawRespond, RawRoute};
 
 use super::{
+    HashOn,
     etcd_url::EtcdUrl,
     limits::RateBy,
-    settings::{AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath},
+    settings::{
+        AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, ZonePreference,
+    },
     table::{TableDef, table},
     text::{Brake, Format, HeaderText, Kind, PlainText, Positive, SourceName},
     value::Count,
@@ -154,7 +157,9 @@ table! {
     struct RawPolicy {
         /// How an endpoint is chosen. "weighted_random": by weight alone. "round_robin": in turn,
         /// by weight, evenly spread. "p2c": two by weight, then the one with fewer calls in flight
-        /// for its weight.
+        /// for its weight. "peak_ewma": two by weight, then the one with less latency times calls in
+        /// flight. "ring_hash", "maglev": calls with the same key, see `hash_on`, go to the same
+        /// endpoint.
         balance: Balance,
         /// Endpoints that may be chosen; empty for all.
         filter: Arc<Selectors>,
@@ -175,6 +180,20 @@ table! {
         /// Time after which an answer that has not begun makes a call a slow one, which GET /calls
         /// shows; "0s" for never.
         slow_call: Duration,
+        /// "prefer": endpoints in the zone of this proxy go first, while they can carry their share of
+        /// the calls. Needs `zone` in [node].
+        zone_preference: ZonePreference,
+        /// Time in which an endpoint that joins a service comes to its whole weight, from a tenth of
+        /// it; "0s" for at once.
+        slow_start: Duration,
+        /// Endpoints that this proxy uses at most, of a service that has many; 0 for all. Each proxy
+        /// has its own, by `id` in [node].
+        subset: Count<0, 1_000_000>,
+        /// What "ring_hash" and "maglev" take the key of a call from: a header, the path, a cookie, or
+        /// the address of the application. A call without a key is balanced as by "p2c".
+        hash_on: HashOn,
+        /// Time in which "peak_ewma" forgets a latency, to about a third of it.
+        peak_ewma_decay: Positive,
         /// How many calls are let through.
         limits: RawLimits,
     }

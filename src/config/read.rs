@@ -118,7 +118,7 @@ mod tests {
                 "7:31: defaults.connect_timeout: \"0s\" is zero; allowed: a duration such as \
                  \"250ms\" or \"30s\", more than \"0s\"",
                 "8:23: defaults.balance: \"p2cc\" is unknown (did you mean \"p2c\"?); allowed: \
-                 \"weighted_random\", \"round_robin\", \"p2c\"",
+                 \"weighted_random\", \"round_robin\", \"p2c\", \"peak_ewma\", \"ring_hash\", \"maglev\"",
             ]
         );
     }

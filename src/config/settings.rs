@@ -17,6 +17,7 @@ pub use route::{
     Split, ValueMatch,
 };
 
+use super::HashOn;
 use super::limits::Limits;
 use super::register::Register;
 use crate::model::{Selectors, ServiceName};
@@ -315,6 +316,16 @@ pub struct Policy {
     pub slow_call: Option<Duration>,
     /// How many calls are let through; none where nothing is limited.
     pub limits: Option<Arc<Limits>>,
+    /// Which zone goes first.
+    pub zone_preference: ZonePreference,
+    /// How long a new endpoint takes to get its whole weight; zero for no time.
+    pub slow_start: Duration,
+    /// Most endpoints used of the service; 0 for all.
+    pub subset: u32,
+    /// What `ring_hash` and `maglev` take the key of a call from.
+    pub hash_on: HashOn,
+    /// Time in which `peak_ewma` forgets; positive. Default 10 s.
+    pub peak_ewma_decay: Duration,
 }
 
 impl Default for Policy {
@@ -329,6 +340,11 @@ impl Default for Policy {
             timeout: None,
             slow_call: Some(Duration::from_secs(1)),
             limits: None,
+            zone_preference: ZonePreference::default(),
+            slow_start: Duration::ZERO,
+            subset: 0,
+            hash_on: HashOn::default(),
+            peak_ewma_decay: Duration::from_secs(10),
         }
     }
 }
@@ -343,6 +359,12 @@ pub enum Balance {
     /// Two by weight, then the one with fewer calls in flight for its weight.
     #[default]
     P2c,
+    /// Two by weight, then the one with less latency times calls in flight.
+    PeakEwma,
+    /// By a key of the call, on a hash ring.
+    RingHash,
+    /// By a key of the call, in a Maglev table.
+    Maglev,
 }
 
 impl Balance {
@@ -352,8 +374,31 @@ impl Balance {
             Self::WeightedRandom => "weighted_random",
             Self::RoundRobin => "round_robin",
             Self::P2c => "p2c",
+            Self::PeakEwma => "peak_ewma",
+            Self::RingHash => "ring_hash",
+            Self::Maglev => "maglev",
         }
     }
+
+    /// Whether it goes by how long endpoints take to answer.
+    pub const fn is_by_latency(self) -> bool {
+        matches!(self, Self::PeakEwma)
+    }
+
+    /// Whether calls with the same key go to the same endpoint.
+    pub const fn is_by_key(self) -> bool {
+        matches!(self, Self::RingHash | Self::Maglev)
+    }
+}
+
+/// Which zone goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ZonePreference {
+    /// None.
+    #[default]
+    None,
+    /// That of this proxy, while it can carry its share.
+    Prefer,
 }
 
 /// Where the connection of a call comes from.

@@ -19,6 +19,7 @@ use super::{
     nearest::nearest,
     settings::{
         AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, SocketPathError,
+        ZonePreference,
     },
     value::Text,
 };
@@ -95,7 +96,15 @@ impl Word for Balance {
         ("weighted_random", Self::WeightedRandom),
         ("round_robin", Self::RoundRobin),
         ("p2c", Self::P2c),
+        ("peak_ewma", Self::PeakEwma),
+        ("ring_hash", Self::RingHash),
+        ("maglev", Self::Maglev),
     ];
+}
+
+impl Word for ZonePreference {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("prefer", Self::Prefer)];
 }
 
 impl Text for HashOn {

@@ -478,14 +478,15 @@ impl Merged {
             let place = self.place(&address);
             let found = seats.iter().find_map(|seat| {
                 let (key, record) = self.get(seat.slot)?.find(&address)?;
-                Some((seat.status.name(), Arc::clone(key), record))
+                Some((seat, Arc::clone(key), record))
             });
-            let Some((source, key, record)) = found else {
+            let Some((seat, key, record)) = found else {
                 let goes = place.is_ok() && !self.held.holds(&address);
                 gone.extend(goes.then_some(address));
                 continue;
             };
             changed |= self.held.trust(&address);
+            let source = seat.status.name();
             let old = place.ok().map(|at| &self.endpoints[at]);
             if old
                 .is_some_and(|old| old.record == record && old.key == key && old.source == *source)
@@ -496,7 +497,7 @@ impl Merged {
                 record,
                 source: Arc::clone(source),
                 key,
-                load: old.map_or_else(Arc::<Load>::default, |old| Arc::clone(&old.load)),
+                load: old.map_or_else(|| self.load(seat), |old| Arc::clone(&old.load)),
             });
             match place {
                 Ok(at) => self.endpoints[at] = endpoint,
@@ -527,6 +528,15 @@ impl Merged {
             }
         }
         is_held
+    }
+
+    /// Counters of an address that was not there. What the first list of a source holds may have been
+    /// there for long; what comes later has joined now.
+    fn load(&self, seat: &Seat) -> Arc<Load> {
+        let is_first = !seat.complete && !self.listed.contains(&seat.slot);
+        let load =
+            if is_first { Load::default() } else { Load::joined_at(Instant::now().into_std()) };
+        Arc::new(load)
     }
 
     fn remove(&mut self, mut gone: Vec<Address>) {

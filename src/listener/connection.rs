@@ -1,6 +1,6 @@
 //! One HTTP/2 connection of an application.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use h2::server::{self, Connection};
@@ -49,18 +49,19 @@ where
     match accepted {
         Accepted::Tcp(stream) => {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                run(stream, chain, drain, pulse).await;
+                let source = stream.peer_addr().ok().map(|peer| peer.ip());
+                run(stream, source, chain, drain, pulse).await;
             }
         }
         Accepted::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
-                run(stream, chain, drain, pulse).await;
+                run(stream, None, chain, drain, pulse).await;
             }
         }
     }
 }
 
-async fn run<T, C>(io: T, mut chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)
+async fn run<T, C>(io: T, source: Option<IpAddr>, mut chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
@@ -98,7 +99,7 @@ where
                 Some(Ok((request, respond))) => {
                     pulse.beat();
                     // Boxed: the runtime moves what it is given several times.
-                    spawn_local(Box::pin(serve(request, respond, &mut chain)));
+                    spawn_local(Box::pin(serve(request, respond, source, &mut chain)));
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "connection ended"),
                 None => return,

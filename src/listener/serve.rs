@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::IpAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
@@ -23,13 +24,14 @@ use crate::{
 pub(super) fn serve<C>(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
+    source: Option<IpAddr>,
     chain: &mut C,
 ) -> impl Future<Output = ()> + use<C>
 where
     C: Service<Box<Call>, Response = Reply, Error = CallError>,
 {
     let (head, body) = request.into_parts();
-    let meta = Rc::new(CallMeta::new(&head));
+    let meta = Rc::new(CallMeta::new(&head, source));
     let call = Box::new(Call { head, upload: Upload::new(body), meta: Rc::clone(&meta) });
     let replying = chain.call(call);
     finish(replying, respond, meta)

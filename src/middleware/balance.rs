@@ -1,5 +1,7 @@
 //! Chooses an endpoint for each attempt, and decides whether there is another attempt.
 
+mod feedback;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -14,11 +16,11 @@ use tower::{Layer, Service};
 
 use super::{deadline::too_late, limit::refuse};
 use crate::{
-    balance::PickError,
+    balance::{PickError, Shown, key},
     call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
     limit::{Limit, Refusal},
     metrics::AttemptOutcome,
-    model::{Endpoint, Reason},
+    model::{Endpoint, InFlight, Reason},
 };
 
 /// Makes [`Balance`].
@@ -52,6 +54,7 @@ where
     }
 
     fn call(&mut self, call: Box<Call>) -> Self::Future {
+        note_key(&call);
         if let Err(error) = choose(&call.meta) {
             return Either::Right(now(Err(explain(&call.meta, error))));
         }
@@ -62,31 +65,50 @@ where
     }
 }
 
+/// What the call is to be kept together with, where that decides.
+fn note_key(call: &Call) {
+    let Call { head, meta, .. } = call;
+    let policy = &meta.target().policy;
+    if policy.balance.is_by_key() {
+        let (hash_key, source) = (meta.hash_key.get(), meta.source);
+        let shown = Shown { headers: &head.headers, path: head.uri.path(), hash_key, source };
+        meta.key.set(key(&policy.hash_on, shown));
+    }
+}
+
 /// Picks an endpoint and puts the call on it.
 fn choose(meta: &CallMeta) -> Result<(), PickError> {
     let target = meta.target();
     let most = most_on_one(target);
     loop {
-        let picked = pick(meta, target, most)?;
+        let (endpoint, in_flight) = pick(meta, target, most)?;
         // Where another worker has just taken its last place, it is passed over the next time.
-        if let Some(in_flight) = picked.load.try_pick(most) {
+        if let Some(in_flight) = in_flight {
             *meta.in_flight.borrow_mut() = Some(in_flight);
-            meta.tried.borrow_mut().push(picked);
+            meta.tried.borrow_mut().push(endpoint);
             return Ok(());
         }
     }
 }
 
-fn pick(meta: &CallMeta, target: &Target, most: u32) -> Result<Arc<Endpoint>, PickError> {
-    let tried = meta.tried.borrow();
+/// Picks an endpoint, and takes a place on it if there is one left.
+fn pick(
+    meta: &CallMeta,
+    target: &Target,
+    most: u32,
+) -> Result<(Arc<Endpoint>, Option<InFlight>), PickError> {
+    let (tried, key) = (meta.tried.borrow(), meta.key.get());
     if let Some(pin) = meta.pin.get() {
-        return pinned(target, pin, &tried, most);
+        let endpoint = pinned(target, pin, &tried, most)?;
+        let in_flight = endpoint.load.try_pick(most);
+        return Ok((endpoint, in_flight));
     }
-    let choice = target.view.choice(&target.selectors, target.policy.balance);
-    match most {
-        0 => choice.pick(&tried).cloned(),
-        most => choice.pick_where(&tried, |endpoint| endpoint.load.has_room(most)).cloned(),
-    }
+    let choice = target.view.choice(&target.selectors, &target.policy);
+    let picked = match most {
+        0 => choice.pick(key, &tried)?,
+        most => choice.pick_where(key, &tried, |endpoint| endpoint.load.has_room(most))?,
+    };
+    Ok((Arc::clone(picked.endpoint), picked.hold(most)))
 }
 
 /// Calls that one endpoint may hold; 0 for any number.
@@ -164,6 +186,12 @@ pin_project_lite::pin_project! {
         inner: S,
         meta: Rc<CallMeta>,
     }
+
+    impl<S: Service<Box<Call>>> PinnedDrop for Attempts<S> {
+        fn drop(this: Pin<&mut Self>) {
+            feedback::given_up(&this.meta);
+        }
+    }
 }
 
 impl<S> Future for Attempts<S>
@@ -176,8 +204,12 @@ where
         let mut this = self.project();
         loop {
             match ready!(this.attempt.as_mut().poll(cx)) {
-                Ok(reply) => return Poll::Ready(Ok(reply)),
+                Ok(reply) => {
+                    feedback::answered(this.meta, &reply.head);
+                    return Poll::Ready(Ok(reply));
+                }
                 Err(failed) => {
+                    feedback::failed(this.meta);
                     let call = next(this.meta, failed)?;
                     this.attempt.set(this.inner.call(call));
                 }

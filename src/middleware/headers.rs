@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 use crate::{
     call::{Call, CallError, CallMeta},
     live::Live,
-    model::{Reason, Selectors},
+    model::{Reason, Selectors, stable_hash},
 };
 
 /// Number of the attempt, sent upstream: 1 until `forward` writes a greater one.
@@ -123,6 +123,7 @@ fn take_ours(headers: &mut HeaderMap, meta: &CallMeta) -> Result<(), CallError> 
             "pillion-service" => drop(meta.service_header.set(text.into())),
             "pillion-node" => drop(meta.pin.set(text.into())),
             "pillion-filter" => drop(meta.filter.set(selectors(&value, text)?)),
+            "pillion-hash-key" => meta.hash_key.set(Some(stable_hash(value.as_bytes()))),
             "pillion-explain" => meta.explain.set(true),
             _ => {}
         }

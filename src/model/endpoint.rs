@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Address;
+use super::{Address, Latency};
 
 /// What a registry format reads out of one value: an endpoint that no source has claimed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +153,9 @@ impl Endpoint {
 pub struct Load {
     in_flight: AtomicU32,
     picks: AtomicU64,
+    latency: Latency,
+    joined: Option<Instant>,
+    unusable: AtomicBool,
     gone: AtomicBool,
     /// Failures to connect in a row, in the lowest byte; above it, when the first of them was.
     failures: AtomicU64,
@@ -171,6 +174,33 @@ const DOUBT_AFTER: u64 = 5;
 const DOUBT_WITHIN: Duration = Duration::from_secs(30);
 
 impl Load {
+    /// Of an address that joined a service that was known already.
+    pub fn joined_at(now: Instant) -> Self {
+        Self { joined: Some(now), ..Self::default() }
+    }
+
+    /// When the address joined the service; none where the first list of the service had it.
+    pub const fn joined(&self) -> Option<Instant> {
+        self.joined
+    }
+
+    /// Whether it can take calls, as far as is known: picks leave it out otherwise, unless no endpoint
+    /// can.
+    pub fn is_usable(&self) -> bool {
+        !self.unusable.load(Relaxed) && !self.is_doubtful()
+    }
+
+    /// Says whether it can take calls; true where that is new. [`super::Service::set_usable`] calls
+    /// this and tells the workers.
+    pub(super) fn set_usable(&self, usable: bool) -> bool {
+        self.unusable.swap(!usable, Relaxed) == usable
+    }
+
+    /// How long it takes to answer.
+    pub const fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
     /// Calls that hold this endpoint now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
@@ -185,7 +215,7 @@ impl Load {
     pub fn pick(self: &Arc<Self>) -> InFlight {
         self.picks.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight { load: Arc::clone(self), tally: None }
     }
 
     /// Counts a failure to connect. True for each fifth in a row within 30 s: then whoever registered
@@ -254,13 +284,26 @@ impl Load {
     /// Counts a pick, as [`Self::pick`] does, unless there are `most` calls already; 0 allows any
     /// number. However many workers pick at once, there are never more.
     pub fn try_pick(self: &Arc<Self>, most: u32) -> Option<InFlight> {
-        if most == 0 {
-            return Some(self.pick());
-        }
+        self.try_pick_with(most, None)
+    }
+
+    /// The same, in `tally` too.
+    pub fn try_pick_with(
+        self: &Arc<Self>,
+        most: u32,
+        tally: Option<Arc<Tally>>,
+    ) -> Option<InFlight> {
         let one_more = |now: u32| (now < most).then_some(now + 1);
-        self.in_flight.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        if most == 0 {
+            self.in_flight.fetch_add(1, Relaxed);
+        } else {
+            self.in_flight.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        }
         self.picks.fetch_add(1, Relaxed);
-        Some(InFlight(Arc::clone(self)))
+        if let Some(tally) = &tally {
+            tally.0.fetch_add(1, Relaxed);
+        }
+        Some(InFlight { load: Arc::clone(self), tally })
     }
 
     /// Whether the address has left the service: its pooled connections end with their last call.
@@ -274,13 +317,30 @@ impl Load {
     }
 }
 
+/// Calls in flight on several endpoints together.
+#[derive(Debug, Default)]
+pub struct Tally(AtomicU32);
+
+impl Tally {
+    /// How many there are now.
+    pub fn calls(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// One call in flight on an endpoint; dropping it ends the count.
 #[derive(Debug)]
-pub struct InFlight(Arc<Load>);
+pub struct InFlight {
+    load: Arc<Load>,
+    tally: Option<Arc<Tally>>,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.load.in_flight.fetch_sub(1, Relaxed);
+        if let Some(tally) = &self.tally {
+            tally.0.fetch_sub(1, Relaxed);
+        }
     }
 }
 

@@ -4,13 +4,16 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::{ServiceName, Snapshot};
+use super::{Endpoint, ServiceName, Snapshot};
 
 /// One service that some source knows: its name and the pointer to its newest [`Snapshot`].
 ///
@@ -19,6 +22,7 @@ pub struct Service {
     name: ServiceName,
     snapshot: ArcSwap<Snapshot>,
     calls: AtomicU64,
+    changes: AtomicU64,
     retired: AtomicBool,
 }
 
@@ -29,6 +33,7 @@ impl Service {
             name: snapshot.service.clone(),
             snapshot: ArcSwap::from_pointee(snapshot),
             calls: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             retired: AtomicBool::new(false),
         }
     }
@@ -46,6 +51,19 @@ impl Service {
     /// Replaces the snapshot; the next pick uses it. Only discovery calls this.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(snapshot);
+    }
+
+    /// Says whether calls can use an endpoint of the newest snapshot. The next pick of each worker
+    /// takes it in.
+    pub fn set_usable(&self, endpoint: &Endpoint, usable: bool) {
+        if endpoint.load.set_usable(usable) {
+            self.changes.fetch_add(1, Release);
+        }
+    }
+
+    /// How often an endpoint has become usable or unusable.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
     }
 
     /// Counts a call, so that discovery can tell an idle service.

@@ -44,6 +44,7 @@ mod interop;
 mod ledger;
 mod limits;
 mod live_policy;
+mod policy;
 mod ports;
 mod registry;
 mod reload;
