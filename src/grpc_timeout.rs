@@ -31,16 +31,29 @@ pub fn parse(value: &[u8]) -> Option<Duration> {
 }
 
 /// Writes a timeout in the finest unit that fits, rounded down: never more than is left.
+///
+/// The value is marked as sensitive, which says that it must not be indexed (RFC 7541 section 6.2.3). It
+/// is another one with each call: indexed, it would push what repeats out of the peer's table and ours.
 pub fn format(left: Duration) -> HeaderValue {
     let nanos = left.as_nanos();
-    let (number, unit) = [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S')]
+    let (number, unit) = [(1, b'n'), (1_000, b'u'), (1_000_000, b'm'), (1_000_000_000, b'S')]
         .into_iter()
         .map(|(size, unit)| (nanos / size, unit))
         .find(|(number, _)| *number <= MOST)
-        .unwrap_or((nanos / 3_600_000_000_000, 'H'));
+        .unwrap_or((nanos / 3_600_000_000_000, b'H'));
+    let mut left = number.min(MOST) as u32;
+    let mut text = [unit; 9];
+    let mut start = text.len() - 1;
+    while left > 0 || start == text.len() - 1 {
+        start -= 1;
+        text[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
     // Digits and a letter are a header value; the fallback cannot be reached.
-    HeaderValue::try_from(format!("{}{unit}", number.min(MOST)))
-        .unwrap_or_else(|_| HeaderValue::from_static("0n"))
+    let mut value =
+        HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("0n"));
+    value.set_sensitive(true);
+    value
 }
 
 #[cfg(test)]
@@ -76,6 +89,7 @@ mod tests {
             let left = Duration::from_nanos(left);
             let written = parse(format(left).as_bytes()).unwrap();
             assert!(written <= left && written.as_secs_f64() >= left.as_secs_f64() * 0.999_99);
+            assert!(format(left).is_sensitive());
         }
         let longest = format(Duration::from_secs(u64::MAX));
         assert_eq!(longest.as_bytes(), b"99999999H");

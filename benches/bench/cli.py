@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default %(default)s")
     parser.add_argument("--seconds", type=float, default=3, help="of calls for a figure, default 3")
     parser.add_argument("--quick", action="store_true", help="one round of half a second")
-    parser.add_argument("--only", default="", help="proxies, separated by commas")
+    parser.add_argument("--only", default="", help="programs, separated by commas")
     parser.add_argument("--case", default="", help="cases, or beginnings of their names")
     parser.add_argument("--list", action="store_true", help="list the cases")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where every figure goes")
@@ -66,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     options.cases = [case for case in cases.CASES if case.name.startswith(prefixes)]
     if not options.cases or options.rounds < 1 or options.seconds <= 0:
         parser.error("nothing to measure")
-    names = [proxy.name for proxy in PROXIES]
+    names = list(dict.fromkeys(proxy.program or proxy.name for proxy in PROXIES))
     options.proxies = list(filter(None, options.only.split(","))) or names
     if unknown := set(options.proxies) - set(names):
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
@@ -79,14 +79,14 @@ def find_proxies(options: argparse.Namespace) -> tuple[dict[str, str], report.Re
     """The programs that are there, by name, and results that hold their versions."""
     programs, versions, skipped = {}, {}, {}
     for proxy in PROXIES:
-        if proxy.name not in options.proxies:
+        if (proxy.program or proxy.name) not in options.proxies:
             continue
         program = proxy.find()
         if program is None:
             skipped[proxy.name] = f"not found ({proxy.install})"
         else:
             programs[proxy.name] = program
-            versions[proxy.name] = proxy.read_version(program)
+            versions[proxy.program or proxy.name] = proxy.read_version(program)
     results = report.Results(
         rounds=options.rounds,
         seconds=options.seconds,

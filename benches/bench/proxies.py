@@ -23,6 +23,7 @@ from bench.process import Server
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "benches" / "proxies"
 PILLION = "pillion"
+EVERYTHING = "pillion, all on"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Proxy:
     """A program and how to run it."""
 
     name: str
+    """Also that of the program, unless `program` says otherwise."""
     modes: dict[str, str]
     """The upstream connections it can be told to use (`pooled`, `fresh`, `warm`), each with the
     words for it in the proxy's configuration."""
@@ -40,10 +42,11 @@ class Proxy:
     """Arguments that make it print its version."""
     install: str
     """What to do when it is not there."""
+    program: str = ""
 
     def find(self) -> str | None:
         """Path of the program, if there is one."""
-        return shutil.which(self.name, path=search_path())
+        return shutil.which(self.program or self.name, path=search_path())
 
     def read_version(self, program: str) -> str:
         """Version of the program, such as `1.40.0`."""
@@ -59,8 +62,18 @@ class Proxy:
 PROXIES = [
     Proxy(
         name=PILLION,
-        modes={"pooled": "pooled", "fresh": "fresh", "warm": "warm"},
+        modes={"pooled": "pooled", "fresh": "fresh", "warm": "warm", "policy": "pooled"},
         configuration=("pillion.toml", "services.toml"),
+        arguments=("run", "-c", "$config"),
+        version=("--version",),
+        install="cargo build --release",
+    ),
+    Proxy(
+        name=EVERYTHING,
+        # pillion with all of its traffic policy at work on each call.
+        program=PILLION,
+        modes={"policy": "pooled"},
+        configuration=("pillion-everything.toml", "services-everything.toml"),
         arguments=("run", "-c", "$config"),
         version=("--version",),
         install="cargo build --release",

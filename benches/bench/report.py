@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.metric import Metric
-from bench.proxies import PILLION, PROXIES, ROOT
+from bench.proxies import EVERYTHING, PILLION, PROXIES, ROOT
 
 BEGIN = "<!-- figures: written by `make bench`, do not edit -->"
 END = "<!-- end of figures -->"
@@ -76,6 +76,13 @@ def ratios(ours: dict[int, dict], theirs: dict[int, dict], key: str) -> Spread |
     return Spread.of(pairs) if pairs else None
 
 
+def differences(ours: dict[int, dict], theirs: dict[int, dict], key: str) -> Spread | None:
+    """How much more ours is than theirs, over the rounds that have both."""
+    both = sorted(ours.keys() & theirs.keys())
+    pairs = [ours[round_][key] - theirs[round_][key] for round_ in both]
+    return Spread.of(pairs) if pairs else None
+
+
 def figures_table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]]) -> str:
     """The figures of one case as an aligned Markdown table, a proxy a line."""
     lines = [["proxy", *(metric.heading for metric in metrics)]]
@@ -104,6 +111,14 @@ def ratios_table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]
     return _align(lines)
 
 
+def cost_of_policy(samples: dict[str, dict[int, dict]]) -> str | None:
+    """What all traffic policy costs, if pillion was measured with and without it."""
+    if not {PILLION, EVERYTHING} <= samples.keys():
+        return None
+    more = differences(samples[EVERYTHING], samples[PILLION], "cpu_us")
+    return more and f"All traffic policy costs {more.text(2, with_range=True)} us of CPU a call."
+
+
 def render(results: Results, cases: list) -> str:
     """All tables, and what one must know to judge them."""
     parts = [_circumstances(results)]
@@ -113,6 +128,8 @@ def render(results: Results, cases: list) -> str:
             parts.append(figures_table(case.metrics, samples))
             if comparison := ratios_table(case.metrics, samples):
                 parts.append(comparison)
+            if cost := cost_of_policy(samples):
+                parts.append(cost)
     if results.failures:
         parts.append("### Not measured")
         parts.append("\n".join(f"- {failure}" for failure in results.failures))

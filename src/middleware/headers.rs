@@ -19,6 +19,11 @@ use crate::{
 /// Number of the attempt, sent upstream: 1 until `forward` writes a greater one.
 pub(super) const PILLION_ATTEMPT: HeaderName = HeaderName::from_static("pillion-attempt");
 
+/// Headers that have another value with each call. They are sent without being indexed (RFC 7541 section
+/// 6.2.3): they would push what repeats out of the peer's table and ours, and h2 compares a value with
+/// all those of the same name in its table.
+const EACH_ANOTHER: [&str; 4] = ["traceparent", "tracestate", "grpc-trace-bin", "x-request-id"];
+
 /// Makes [`Headers`].
 #[derive(Clone, Debug)]
 pub struct HeadersLayer(Arc<Live>);
@@ -114,8 +119,15 @@ fn bad_authority(authority: &str) -> CallError {
 
 /// Takes every `pillion-*` header off, and remembers those that mean something.
 fn take_ours(headers: &mut HeaderMap, meta: &CallMeta) -> Result<(), CallError> {
-    let is_ours = |name: &&HeaderName| name.as_str().starts_with("pillion-");
-    let ours: SmallVec<[HeaderName; 4]> = headers.keys().filter(is_ours).cloned().collect();
+    let mut ours = SmallVec::<[HeaderName; 4]>::new();
+    for (name, value) in headers.iter_mut() {
+        let text = name.as_str();
+        if text.starts_with("pillion-") {
+            ours.push(name.clone());
+        } else if EACH_ANOTHER.contains(&text) {
+            value.set_sensitive(true);
+        }
+    }
     for name in ours {
         let Some(value) = headers.remove(&name) else { continue };
         let text = value.to_str().unwrap_or_default();
