@@ -16,10 +16,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    call::{CallMeta, Kind, Outcome, Spent, millis},
+    call::{CallMeta, Outcome, Spent, millis},
     config::AccessLog as Form,
     live::Live,
-    model::{GrpcStatus, Reason},
 };
 
 /// Lines that may wait to be written.
@@ -36,11 +35,6 @@ impl AccessLog {
     /// Writes in the form that the newest settings ask for. The writer starts with the first line.
     pub fn new(live: Arc<Live>) -> Self {
         Self { live, writer: Arc::default() }
-    }
-
-    /// Whether lines are wanted now.
-    pub fn is_on(&self) -> bool {
-        self.live.load().access_log != Form::Off
     }
 
     /// Writes the line of a call that is over at `now`, if lines are wanted.
@@ -93,15 +87,15 @@ impl Line {
     fn new(call: &CallMeta, outcome: Outcome, now: Instant) -> Self {
         let target = call.target.get();
         let tried = call.tried.borrow();
-        let (status, error) = status(call.kind, outcome);
+        let (status, error) = outcome.told(call.kind);
         let spent = Spent::new(call, now, Some(outcome.of_attempt()));
         let fields = vec![
             ("time", humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
             ("service", target.map_or("", |target| target.view.name().as_str()).into()),
-            ("path", call.path.get().map_or("", |path| &**path).into()),
+            ("path", call.uri.path().into()),
             ("endpoint", tried.last().map_or("", |e| e.record.address.as_str()).into()),
             ("attempts", call.attempt().into()),
-            ("status", status.into()),
+            ("status", (&*status).into()),
             ("error", error.into()),
             ("duration_ms", millis(spent.total).into()),
         ];
@@ -109,7 +103,7 @@ impl Line {
     }
 
     fn json(self) -> String {
-        let spent = ("spent", self.spent.to_json());
+        let spent = ("spent", self.spent.to_json(usize::MAX));
         let fields = self.fields.into_iter().chain([spent]);
         let fields = fields.map(|(name, value)| (name.to_owned(), value));
         Value::Object(fields.collect()).to_string()
@@ -125,21 +119,5 @@ impl Line {
             _ => format!("{name}={value}"),
         };
         self.fields.into_iter().chain([spent]).map(field).collect::<Vec<_>>().join(" ")
-    }
-}
-
-fn status(kind: Kind, outcome: Outcome) -> (String, &'static str) {
-    let cancelled = || match kind {
-        Kind::Grpc => GrpcStatus::CANCELLED.name().to_owned(),
-        Kind::Http => "499".to_owned(),
-    };
-    let error = outcome.error(kind).map_or("", Reason::as_str);
-    match (outcome, kind) {
-        (Outcome::Answered { grpc, .. }, Kind::Grpc) => (grpc.name().to_owned(), ""),
-        (Outcome::Answered { http, .. }, Kind::Http) => (http.to_string(), ""),
-        (Outcome::Failed(_, statuses), Kind::Grpc) => (statuses.grpc.name().to_owned(), error),
-        (Outcome::Failed(_, statuses), Kind::Http) => (statuses.http.to_string(), error),
-        (Outcome::Reset, _) => ("RESET".to_owned(), "reset by the endpoint"),
-        (Outcome::Cancelled, _) => (cancelled(), "cancelled"),
     }
 }

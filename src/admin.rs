@@ -1,5 +1,6 @@
 //! What operators and Prometheus ask: HTTP/1.1, on the control thread, never on the path of a call.
 
+mod calls;
 mod collector;
 mod policy_collector;
 mod registration_collector;
@@ -25,6 +26,7 @@ use crate::{
     live::Live,
     metrics::Metrics,
     policy::Policy,
+    recent::Recent,
     register::Registrations,
     telemetry::LogLevel,
 };
@@ -48,6 +50,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// What the workers share of balancing by key.
     pub tables: Tables,
+    /// What failed or was slow of late.
+    pub recent: Recent,
     /// Changes the log.
     pub log: LogLevel,
     /// Reasons why the process is not ready, beyond what the sources say: empty when there are none.

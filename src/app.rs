@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     policy::Policy,
     proxy::Parts,
+    recent::Recent,
     register::Registrations,
     telemetry::LogLevel,
     worker::{Phase, Worker},
@@ -115,6 +116,7 @@ async fn control(
     let registrations = Registrations::start(&settings);
     let collector = RegistrationCollector::new(registrations.clone())?;
     metrics.registry().register(Box::new(collector))?;
+    let (recent, intake) = Recent::start();
     let access_log = AccessLog::new(Arc::clone(&live));
     let gates = Gates::default();
     gates.set_max_in_flight(settings.max_in_flight);
@@ -125,6 +127,7 @@ async fn control(
         metrics: metrics.clone(),
         access_log,
         tables: Tables::default(),
+        recent: intake,
     };
     let workers: Vec<_> = (0..worker_count(settings.workers))
         .map(|number| Worker::start(number, parts.clone(), phases.clone()))
@@ -149,6 +152,7 @@ async fn control(
         registrations: registrations.clone(),
         metrics: metrics.clone(),
         tables: parts.tables.clone(),
+        recent: recent.clone(),
         log,
         unready: Box::new({
             let phases = phases.clone();
@@ -189,6 +193,7 @@ async fn control(
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop::stop(Running { phase, registrations, accepting, workers, live }, signals).await;
+    recent.end().await;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! running, 2 usage or configuration.
 
 mod admin_client;
+mod calls;
 mod check;
 mod columns;
 mod config_flags;
@@ -43,6 +44,7 @@ Examples:
                                                    call the service `orders` through it
   pillion services                                 which services it knows
   pillion why orders                               where a call to `orders` goes, and why
+  pillion calls                                    which calls failed or were slow, and why
   pillion doctor orders                            where such a call breaks, if it does
   pillion registry ls orders                       what etcd itself holds of it; needs no proxy
 
@@ -56,6 +58,7 @@ enum Command {
     Demo(run::Demo),
     Services(services::Services),
     Why(why::Why),
+    Calls(calls::Calls),
     Doctor(Box<doctor::Doctor>),
     Registry(Box<registry::Registry>),
     Policy(Box<policy::Policy>),
@@ -94,6 +97,7 @@ impl Command {
             Self::Demo(demo) => demo.run(),
             Self::Services(services) => services.run(),
             Self::Why(why) => why.run(),
+            Self::Calls(calls) => calls.run(),
             Self::Doctor(doctor) => doctor.run(),
             Self::Registry(registry) => registry.run(),
             Self::Policy(policy) => policy.run(),

@@ -34,6 +34,7 @@ pub mod policy;
 pub mod probe;
 pub mod proxy;
 pub mod pulse;
+pub mod recent;
 pub mod register;
 pub mod registry;
 pub mod route;

@@ -18,6 +18,7 @@ use crate::{
         AdmitLayer, BalanceLayer, ConnectLayer, DeadlineLayer, FaultLayer, Forward, HeadersLayer,
         LimitLayer, ObserveLayer, ResolveLayer,
     },
+    recent::Intake,
     view::Views,
 };
 
@@ -36,6 +37,8 @@ pub struct Parts {
     pub access_log: AccessLog,
     /// What balancing by key shares.
     pub tables: Tables,
+    /// Where calls that failed or were slow are handed over.
+    pub recent: Intake,
 }
 
 /// The chain of one worker. A call goes down it line by line; the reply comes back up.
@@ -44,9 +47,11 @@ pub fn chain(
     drain: Rc<Drain>,
 ) -> impl Service<Box<Call>, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
     let views = Rc::new(Views::new(&parts.metrics, Arc::clone(&parts.live), parts.tables.clone()));
+    let (log, recent) = (parts.access_log.clone(), parts.recent.clone());
+    let observe = ObserveLayer::new(Rc::clone(&views), log, recent);
     let connect = ConnectLayer::new(Connector::default(), parts.directory.clone());
     ServiceBuilder::new()
-        .layer(ObserveLayer::new(Rc::clone(&views), parts.access_log.clone()))
+        .layer(observe)
         .layer(AdmitLayer::new(drain, parts.gates.clone()))
         .layer(HeadersLayer::new(Arc::clone(&parts.live)))
         .layer(ResolveLayer::new(Arc::clone(&parts.live), parts.directory.clone(), views))

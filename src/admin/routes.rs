@@ -4,20 +4,34 @@ use http::{
     Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
 };
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use prometheus::TextEncoder;
 use serde_json::{Value, json};
 
-use super::{Admin, registrations, reports, why};
+use super::{
+    Admin,
+    calls::{self, Lines},
+    registrations, reports, why,
+};
 use crate::config;
 
-const PATHS: &str = "/metrics /live /ready /services /services/NAME /why?authority= /registrations /registrations/NAME /config; POST /drain, PUT /log?level=, PUT /registrations/NAME";
+const PATHS: &str = "/metrics /live /ready /services /services/NAME /why?authority= /calls /registrations /registrations/NAME /config; POST /drain, PUT /log?level=, PUT /registrations/NAME";
+
+/// A page, or lines that go on.
+pub(super) type Body = Either<Full<Bytes>, Lines>;
 
 /// Answers one request.
-pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
-    let path = request.uri().path().to_owned();
+pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Response<Body> {
     let query = Query::new(request.uri().query().unwrap_or(""));
+    match (request.uri().path(), request.method()) {
+        ("/calls", &Method::GET | &Method::HEAD) => calls::answer(admin, &query),
+        _ => page(request, &query, admin).await.map(Either::Left),
+    }
+}
+
+async fn page(request: Request<Incoming>, query: &Query, admin: &Admin) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     match (&*path, request.method()) {
         ("/drain", &Method::POST) => {
@@ -37,7 +51,7 @@ pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Respons
         ("/metrics", _) => metrics(admin),
         ("/services", _) => json_of(StatusCode::OK, &reports::services(&admin.directory)),
         ("/registrations", _) => registrations::all(admin),
-        ("/why", _) => why::answer(admin, &query).await,
+        ("/why", _) => why::answer(admin, query).await,
         ("/config", _) => {
             let mut settings = config::effective_json(admin.live.load().settings());
             if let Some(report) = admin.policy.report() {
@@ -95,7 +109,12 @@ async fn service(admin: &Admin, name: &str) -> Response<Full<Bytes>> {
 
 /// JSON, for programs and for `jq`.
 pub(super) fn json_of(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
-    let mut response = text(status, &format!("{value}\n"));
+    json_text(status, &format!("{value}\n"))
+}
+
+/// The same of what is JSON already.
+pub(super) fn json_text(status: StatusCode, json: &str) -> Response<Full<Bytes>> {
+    let mut response = text(status, json);
     let kind = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
@@ -137,6 +156,11 @@ impl Query {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(other, _)| other == name);
         found.map(|(_, value)| &**value).filter(|value| !value.is_empty())
+    }
+
+    /// All parameters, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// Every value of a parameter that may be repeated.

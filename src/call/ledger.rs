@@ -166,9 +166,11 @@ impl Spent {
         Self { attempts: attempts.collect(), total: since(call.arrived, now), resolve, fault }
     }
 
-    /// For programs: milliseconds, to the microsecond. What took no time, or never began, is left out.
-    pub fn to_json(&self) -> Value {
-        let attempts = self.attempts.iter().map(|attempt| {
+    /// For programs: milliseconds, to the microsecond. What took no time, or never began, is left out;
+    /// of the attempts, the last `most` are told.
+    pub fn to_json(&self, most: usize) -> Value {
+        let before = self.attempts.len().saturating_sub(most);
+        let attempts = self.attempts[before..].iter().map(|attempt| {
             let Attempt { endpoint, outcome, .. } = attempt;
             let mut entry = json!({ "endpoint": endpoint.record.address.as_str() });
             entry["outcome"] = outcome.map(AttemptOutcome::as_str).into();
@@ -178,6 +180,9 @@ impl Spent {
             entry
         });
         let mut spent = json!({ "attempts": attempts.collect::<Vec<_>>() });
+        if before > 0 {
+            spent["attempts_before"] = before.into();
+        }
         for (name, part) in self.parts() {
             spent[format!("{name}_ms")] = millis(part).into();
         }

@@ -1,6 +1,7 @@
 //! What is known about a call.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, OnceCell, RefCell},
     fmt,
     net::IpAddr,
@@ -8,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderMap, header::CONTENT_TYPE, request};
+use http::{HeaderMap, Uri, header::CONTENT_TYPE, request, uri};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::{
     config::Policy,
     limit::Permit,
     metrics::AttemptOutcome,
-    model::{Endpoint, GrpcStatus, InFlight, Reason, Selectors, Statuses},
+    model::{Endpoint, GrpcStatus, InFlight, Reason, Selectors, ServiceName, Statuses},
     route::Rule,
     view::ServiceView,
 };
@@ -28,8 +29,10 @@ pub struct CallMeta {
     pub arrived: Instant,
     /// How it is answered when the proxy itself has to.
     pub kind: Kind,
-    /// `:path`, for the access log.
-    pub path: OnceCell<Box<str>>,
+    /// `:authority`, `:path` and the rest of it, as it came.
+    pub uri: Uri,
+    /// Header `host` of a call without `:authority`.
+    pub host: OnceCell<Box<str>>,
     /// Header `pillion-service`, if sent.
     pub service_header: OnceCell<Box<str>>,
     /// Header `pillion-node`, or the node in the authority.
@@ -44,6 +47,10 @@ pub struct CallMeta {
     pub key: Cell<Option<u64>>,
     /// Whether the caller asked for `pillion-why`.
     pub explain: Cell<bool>,
+    /// Service that it asks for, where this worker has not met that yet.
+    pub named: OnceCell<ServiceName>,
+    /// Name of the route that answered it by itself.
+    pub answered_by: OnceCell<Arc<str>>,
     /// Where it goes, once that is decided.
     pub target: OnceCell<Target>,
     /// When it must be over.
@@ -62,6 +69,7 @@ pub struct CallMeta {
     /// Whether an endpoint that refused the call has been asked once more.
     pub asked_again: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
+    message: OnceCell<Box<str>>,
     observer: OnceCell<Rc<dyn Observer>>,
 }
 
@@ -117,7 +125,8 @@ impl CallMeta {
         Self {
             arrived: Instant::now(),
             kind: Kind::of(&head.headers),
-            path: OnceCell::new(),
+            uri: head.uri.clone(),
+            host: OnceCell::new(),
             service_header: OnceCell::new(),
             pin: OnceCell::new(),
             filter: OnceCell::new(),
@@ -125,6 +134,8 @@ impl CallMeta {
             source,
             key: Cell::new(None),
             explain: Cell::new(false),
+            named: OnceCell::new(),
+            answered_by: OnceCell::new(),
             target: OnceCell::new(),
             deadline: Cell::new(None),
             tried: RefCell::default(),
@@ -134,6 +145,7 @@ impl CallMeta {
             waiting: Cell::new(None),
             asked_again: Cell::new(false),
             outcome: Cell::new(None),
+            message: OnceCell::new(),
             observer: OnceCell::new(),
         }
     }
@@ -156,6 +168,25 @@ impl CallMeta {
         if self.target().policy.balance.is_by_latency() {
             self.waiting.set(Some(Instant::now()));
         }
+    }
+
+    /// Says that the proxy ended the call with this error, if nothing else ended it before.
+    pub fn fail(&self, error: CallError) {
+        if self.outcome.get().is_none() {
+            self.outcome.set(Some(Outcome::Failed(error.reason, error.statuses)));
+            let _ = self.message.set(error.message.into());
+        }
+    }
+
+    /// What the proxy told the caller, where it ended the call by itself; else empty.
+    pub fn message(&self) -> &str {
+        self.message.get().map_or("", |message| message)
+    }
+
+    /// What the caller wrote into `:authority`, or `host` where that is missing.
+    pub fn authority(&self) -> &str {
+        let host = || self.host.get().map_or("", |host| host);
+        self.uri.authority().map_or_else(host, uri::Authority::as_str)
     }
 
     /// Where it goes.
@@ -209,9 +240,32 @@ impl Kind {
 }
 
 impl Outcome {
-    /// The proxy ended the call with this error.
-    pub const fn failed(error: &CallError) -> Self {
-        Self::Failed(error.reason, error.statuses)
+    /// Whether a call of this kind got anything but a good answer.
+    pub const fn is_failure(self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Self::Answered { grpc, .. }, Kind::Grpc) => grpc.code() != 0,
+            (Self::Answered { http, .. }, Kind::Http) => http >= 400,
+            (Self::Failed(_, statuses), _) => kind.is_error(statuses),
+            (Self::Reset | Self::Cancelled, _) => true,
+        }
+    }
+
+    /// The status that the caller was given, and what made it an error: a [`Reason`], or what ended
+    /// the call otherwise. Empty where the status came from the endpoint.
+    pub fn told(self, kind: Kind) -> (Cow<'static, str>, &'static str) {
+        let error = self.error(kind).map_or("", Reason::as_str);
+        let cancelled = match kind {
+            Kind::Grpc => GrpcStatus::CANCELLED.name(),
+            Kind::Http => "499",
+        };
+        match (self, kind) {
+            (Self::Answered { grpc, .. }, Kind::Grpc) => (grpc.name().into(), ""),
+            (Self::Answered { http, .. }, Kind::Http) => (http.to_string().into(), ""),
+            (Self::Failed(_, statuses), Kind::Grpc) => (statuses.grpc.name().into(), error),
+            (Self::Failed(_, statuses), Kind::Http) => (statuses.http.to_string().into(), error),
+            (Self::Reset, _) => ("RESET".into(), "reset by the endpoint"),
+            (Self::Cancelled, _) => (cancelled.into(), "cancelled"),
+        }
     }
 
     /// Why the proxy answered a call of this kind with an error, where it did.

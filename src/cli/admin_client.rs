@@ -1,13 +1,14 @@
-//! Asks a running proxy over its admin address. Used by `services`, `why` and `doctor`.
+//! Asks a running proxy over its admin address. Used by `services`, `why`, `calls` and `doctor`.
 
 use std::{error::Error, fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clap::Args;
 use http::{Request, StatusCode, header::HOST, uri::Authority};
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::handshake;
+use hyper::{body::Incoming, client::conn::http1::handshake};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -15,12 +16,16 @@ use tokio::{
 };
 
 use super::{
-    failure::{Failure, print},
+    failure::{Failure, print, print_on},
     output::Output,
 };
 
 /// Longest time that an answer may take, connecting included.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// What must be escaped in the value of a query parameter: all but what RFC 3986 calls unreserved.
+pub(super) const ESCAPED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What the commands that ask a running proxy share.
 #[derive(Debug, Args)]
@@ -81,20 +86,67 @@ impl AdminFlags {
         let answer = serde_json::from_slice(&answer).map_err(|e| Failure::failed(unknown(e)))?;
         print(table(&answer))
     }
+
+    /// Asks for `path`, whose answer goes on, and prints each line of it as it comes: as it is, or as
+    /// `text` shows it. Ends with the answer, or when nobody reads on.
+    pub(super) fn follow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: impl Fn(T) -> String,
+    ) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let unknown = |source| AdminError::Unknown { url: self.admin.to_string(), source };
+        let show = |line: &[u8]| {
+            if self.output == Output::Json {
+                return print_on([line, b"\n"].concat());
+            }
+            let line = serde_json::from_slice(line).map_err(|e| Failure::failed(unknown(e)))?;
+            print_on(text(line))
+        };
+        runtime.map_err(Failure::failed)?.block_on(async {
+            let mut answer =
+                self.admin.within(self.admin.open(path)).await.map_err(Failure::failed)?;
+            let mut pending = BytesMut::new();
+            while let Some(frame) = answer.frame().await {
+                let frame = frame.map_err(|e| Failure::failed(self.admin.broken(e)))?;
+                pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                    if !show(pending.split_to(end + 1).trim_ascii_end())? {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
 }
 
 impl AdminUrl {
     /// The body of what `GET path` answers.
     pub(super) async fn get(&self, path: &str) -> Result<Bytes, AdminError> {
-        let answer = tokio::time::timeout(LIMIT, async {
-            match self {
-                Self::Tcp(host) => self.exchange(TcpStream::connect(host).await, host, path).await,
-                Self::Unix(socket) => {
-                    self.exchange(UnixStream::connect(socket).await, "localhost", path).await
-                }
+        self.within(async {
+            let answer = self.open(path).await?;
+            Ok(answer.collect().await.map_err(|e| self.broken(e))?.to_bytes())
+        })
+        .await
+    }
+
+    /// The same, not read yet.
+    async fn open(&self, path: &str) -> Result<Incoming, AdminError> {
+        match self {
+            Self::Tcp(host) => self.exchange(TcpStream::connect(host).await, host, path).await,
+            Self::Unix(socket) => {
+                self.exchange(UnixStream::connect(socket).await, "localhost", path).await
             }
-        });
-        answer.await.map_err(|_| AdminError::Slow { url: self.to_string() })?
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, AdminError>>,
+    ) -> Result<T, AdminError> {
+        let slow = |_| AdminError::Slow { url: self.to_string() };
+        tokio::time::timeout(LIMIT, answer).await.map_err(slow)?
     }
 
     async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -102,7 +154,7 @@ impl AdminUrl {
         stream: io::Result<S>,
         host: &str,
         path: &str,
-    ) -> Result<Bytes, AdminError> {
+    ) -> Result<Incoming, AdminError> {
         let url = || self.to_string();
         let stream = stream.map_err(|source| AdminError::Absent { url: url(), source })?;
         let (mut sender, connection) =
@@ -113,10 +165,10 @@ impl AdminUrl {
         let request = request.map_err(|e| self.broken(e))?;
         let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|e| self.broken(e))?.to_bytes();
         if status == StatusCode::OK {
-            return Ok(body);
+            return Ok(response.into_body());
         }
+        let body = response.into_body().collect().await.map_err(|e| self.broken(e))?.to_bytes();
         Err(AdminError::Refused { url: url(), status, text: reason(&body) })
     }
 

@@ -29,6 +29,15 @@ pub(super) fn columns<const N: usize>(heads: [&str; N], rows: &[[String; N]]) ->
     text
 }
 
+/// A text that comes from elsewhere, with what would move the cursor of a terminal written out.
+pub(super) fn plain(text: &str) -> String {
+    let written = |c: char| match c.is_control() {
+        true => c.escape_default().collect(),
+        false => c.to_string(),
+    };
+    text.chars().map(written).collect()
+}
+
 /// A cell that a column of numbers may have; an empty one is no contradiction.
 fn is_number(cell: &str) -> bool {
     cell.strip_suffix('%').unwrap_or(cell).chars().all(|c| c.is_ascii_digit() || c == '.')
@@ -37,6 +46,11 @@ fn is_number(cell: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_move_the_cursor_is_written_out() {
+        assert_eq!(plain("bücher\u{1b}[2J\n"), "bücher\\u{1b}[2J\\n");
+    }
 
     #[test]
     fn numbers_stand_right_text_left_and_empty_columns_are_left_out() {

@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, fmt};
 
 use clap::Args;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 
-use super::{admin_client::AdminFlags, columns::columns, failure::Failure};
+use super::{
+    admin_client::{AdminFlags, ESCAPED},
+    columns::columns,
+    failure::Failure,
+};
 
 /// Show where a call to AUTHORITY would go, and why
 ///
@@ -47,9 +51,6 @@ const PARAMETERS: [(&str, &str); 4] = [
     ("pillion-filter", "filter"),
     ("pillion-hash-key", "hash_key"),
 ];
-
-/// What need not be escaped in the value of a query parameter (RFC 3986, unreserved).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A header as a parameter of the question: its name and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -57,8 +57,8 @@ async fn finish(
     match reply {
         Some(Ok(reply)) => relay(reply, respond, &meta).await,
         Some(Err(error)) => {
-            meta.finish(Outcome::failed(&error));
             answer::refuse(&mut respond, &meta, &error);
+            meta.fail(error);
         }
         None => {}
     }
@@ -83,13 +83,13 @@ async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) 
             down.send_reset(code);
         }
         Err(End::Broken(Broken::Lost(error))) => {
-            meta.finish(Outcome::failed(&error));
             answer::break_off(&mut down, meta, &error);
+            meta.fail(error);
         }
         Err(End::Late) => {
             let error = exceeded(meta);
-            meta.finish(Outcome::failed(&error));
             answer::break_off(&mut down, meta, &error);
+            meta.fail(error);
         }
     }
 }

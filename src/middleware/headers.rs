@@ -84,7 +84,11 @@ fn take_authority(head: &mut request::Parts, meta: &CallMeta) -> Result<(), Call
     let authority = head.uri.authority().map(uri::Authority::as_str);
     let asked = match (authority, &host) {
         (Some(authority), _) => authority,
-        (None, Some(host)) => host.to_str().unwrap_or_default(),
+        (None, Some(host)) => {
+            let host = host.to_str().unwrap_or_default();
+            let _ = meta.host.set(host.into());
+            host
+        }
         (None, None) => "",
     };
     let (service, node) = crate::route::split_node(asked);

@@ -1,4 +1,4 @@
-//! Counts every call, and writes the access log.
+//! Counts every call, writes the access log, and records the calls that failed or were slow.
 //!
 //! Outermost, but for nothing but a note in the call's meta: a gRPC status is in the trailers, so a
 //! call is only over when its body is, long after this stage has returned.
@@ -16,6 +16,7 @@ use crate::{
     call::{Call, CallMeta, Kind, Observer, Outcome},
     metrics::ServiceMetrics,
     model::GrpcStatus,
+    recent::{Intake, Recorder},
     view::Views,
 };
 
@@ -34,12 +35,14 @@ pub struct Observe<S> {
 struct Counting {
     views: Rc<Views>,
     log: AccessLog,
+    recorder: Recorder,
 }
 
 impl ObserveLayer {
-    /// Counts in the metrics of `views`, and writes lines to `log`.
-    pub fn new(views: Rc<Views>, log: AccessLog) -> Self {
-        Self(Rc::new(Counting { views, log }))
+    /// Counts in the metrics of `views`, writes lines to `log`, and hands what failed or was slow to
+    /// `recent`.
+    pub fn new(views: Rc<Views>, log: AccessLog, recent: Intake) -> Self {
+        Self(Rc::new(Counting { views, log, recorder: Recorder::new(recent) }))
     }
 }
 
@@ -61,9 +64,6 @@ impl<S: Service<Box<Call>>> Service<Box<Call>> for Observe<S> {
     }
 
     fn call(&mut self, call: Box<Call>) -> S::Future {
-        if self.counting.log.is_on() {
-            let _ = call.meta.path.set(call.head.uri.path().into());
-        }
         let observer = Rc::clone(&self.counting);
         call.meta.observe(observer);
         self.inner.call(call)
@@ -87,6 +87,7 @@ impl Observer for Counting {
         }
         count(metrics, call.kind, outcome, took);
         self.log.write(call, outcome, now);
+        self.recorder.ended(call, outcome, now);
     }
 }
 

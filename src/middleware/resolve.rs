@@ -115,7 +115,10 @@ impl Lookup {
         };
         let routed = match settings.routes.decide(asked) {
             Ok(Decision::Forward(routed)) => routed,
-            Ok(Decision::Respond(_, respond)) => return Err(direct(respond)),
+            Ok(Decision::Respond(rule, respond)) => {
+                let _ = call.meta.answered_by.set(Arc::clone(rule.name()));
+                return Err(direct(respond));
+            }
             Err(error) => return Err(unnamed(authority, error)),
         };
         let met = match self.views.get(routed.service) {
@@ -141,6 +144,7 @@ impl Lookup {
     async fn meet(&self, call: Box<Call>, unmet: Unmet) -> Result<Box<Call>, CallError> {
         let Unmet { name, settings, taken } = unmet;
         let policy = taken.as_ref().map_or_else(|| settings.policy(&name), |taken| &taken.policy);
+        let _ = call.meta.named.set(name.clone());
         let limit = policy.connect_timeout;
         let deadline = deadline::limit(&call.head.headers, policy);
         let asked = self.ask(&name, deadline.map_or(limit, |deadline| deadline.min(limit))).await;

@@ -11,7 +11,7 @@ async fn pillion(args: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
 }
 
-async fn text(args: &[&str]) -> String {
+pub(crate) async fn text(args: &[&str]) -> String {
     let output = pillion(args).await;
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()

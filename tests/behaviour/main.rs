@@ -31,6 +31,7 @@ mod wait;
 mod access_log;
 mod admin_pages;
 mod balancing;
+mod calls;
 mod churn;
 mod commands;
 mod connections;
