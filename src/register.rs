@@ -16,6 +16,7 @@
 mod claim;
 mod hand;
 mod keeper;
+mod registration;
 mod registrations;
 mod report;
 mod spec;
