@@ -61,6 +61,9 @@ pub(super) struct Hand {
     seen: Option<(Option<Kv>, i64)>,
     watching: bool,
     beat_at: Instant,
+    /// Whether a beat was the last move, and another one comes before the next: an etcd that takes as
+    /// long as it is between two beats would be asked nothing else.
+    beaten: bool,
     read_at: Instant,
     /// When to ask about the lease of a twin again.
     look_at: Option<(LeaseId, Instant)>,
@@ -90,6 +93,7 @@ impl Hand {
             seen: None,
             watching: false,
             beat_at: now,
+            beaten: false,
             read_at: now,
             look_at: None,
             fresh: false,
@@ -115,7 +119,7 @@ impl Hand {
         let Some(Held { lease, .. }) = self.lease else {
             return if self.grant_at > now { Step::Wait(self.grant_at) } else { Step::Grant };
         };
-        if self.beat_at <= now {
+        if !std::mem::take(&mut self.beaten) && self.beat_at <= now {
             return Step::KeepAlive(lease.id);
         }
         let written = match self.spec.written(&wish.details, lease.id.get()) {
@@ -255,8 +259,9 @@ impl Hand {
         (self.seen, self.watching, self.beat_at) = (None, false, now);
     }
 
+    /// The watch is there, which took no time: the next move still comes before a beat.
     pub(super) const fn watched(&mut self) {
-        self.watching = true;
+        (self.watching, self.beaten) = (true, true);
     }
 
     /// What was asked for at `sent` was granted.
@@ -280,7 +285,7 @@ impl Hand {
         self.progress.until = Some(sent + lease.ttl);
         // At most a third of its time, and each in its own moment.
         self.beat_at = sent + (lease.ttl / 3).mul_f64(1.0 - fastrand::f64() / 10.0);
-        self.fresh = true;
+        (self.beaten, self.fresh) = (true, true);
     }
 
     /// The lease is gone, and everything under it.

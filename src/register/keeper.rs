@@ -1,12 +1,14 @@
 //! Keeps one registration as it is wanted, through everything that etcd may do.
 //!
 //! A session is the work over one connection to one member. When anything goes wrong with it the next
-//! member is asked, early enough that the lease lives on while a single member is well; when all of
-//! them have failed, again and again after waits that grow to a few seconds. It ends only when the
-//! registration has been told to leave, and nothing of it is left in etcd.
+//! member is asked, early enough that the lease lives on while a single member is well. A member that
+//! takes its time is given that time, while others are asked beside it; when all have failed, they are
+//! asked again and again after waits that grow to a few seconds. It ends only when the registration has
+//! been told to leave, and nothing of it is left in etcd.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
@@ -23,7 +25,7 @@ use super::{
     wish::Wish,
 };
 
-/// Longest limit of one call, and longest wait after failures.
+/// Longest limit of one call or connection, and longest wait after failures.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Shortest limit of one call: less than that is no sign of trouble on a busy machine.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -42,6 +44,8 @@ pub(super) struct Keeper<S: Store> {
     backoff: Backoff,
     /// Connections and sessions in a row that came to nothing.
     failures: usize,
+    /// The longest that an answer has taken of late.
+    pace: Duration,
 }
 
 /// How a session ended.
@@ -81,49 +85,83 @@ impl<S: Store> Keeper<S> {
             progress,
             backoff: Backoff::new(FIRST_WAIT, longest),
             failures: 0,
+            pace: Duration::ZERO,
         }
     }
 
     /// Works until the registration has left.
     pub(super) async fn run(mut self) {
-        let mut line = None;
+        let (mut line, mut begin) = (None, Instant::now());
         loop {
-            let wish = self.wish.borrow_and_update().clone();
-            self.hand.forget_if_ended(Instant::now());
-            if !wish.is_wanted() && !self.hand.has_lease() {
+            if self.is_at_rest() {
                 self.publish();
-                if wish.leaving || self.wish.changed().await.is_err() {
+                if self.wish.borrow().leaving || self.wish.changed().await.is_err() {
                     return;
                 }
+                begin = Instant::now();
                 continue;
             }
             let connected = match line.take() {
-                Some(line) => Ok(line),
-                None => within(self.limit(), self.store.connect()).await,
+                Some(line) => line,
+                None => match self.connect(begin).await {
+                    Some(line) => line,
+                    None => continue,
+                },
             };
-            let end = match connected {
-                Ok(connected) => self.session(connected).await,
-                Err(trouble) => End::Failed(trouble.to_string()),
-            };
-            match end {
+            match self.session(connected).await {
                 End::Gone => return self.publish(),
                 End::Idle => {}
                 End::Renewed(renewed) => line = Some(renewed),
-                End::Failed(problem) => self.failed(problem).await,
+                End::Failed(problem) => begin = Instant::now() + self.failed(problem),
             }
         }
     }
 
-    /// Counts a failure, and waits where all members have failed.
-    async fn failed(&mut self, problem: String) {
+    /// Whether nothing is wanted and nothing is held.
+    fn is_at_rest(&mut self) -> bool {
+        self.hand.forget_if_ended(Instant::now());
+        !self.wish.borrow().is_wanted() && !self.hand.has_lease()
+    }
+
+    /// Connects to whichever member answers first, from `begin` on. None once there is nothing to do.
+    ///
+    /// The second is asked early enough for the lease; from then on there is one more in each
+    /// [`Self::patience`], so that only a few are ever asked at a time.
+    async fn connect(&mut self, mut begin: Instant) -> Option<S::Line> {
+        let mut trying = FuturesUnordered::new();
+        while !self.is_at_rest() {
+            tokio::select! {
+                () = sleep_until(begin) => {
+                    trying.push(attempt(Arc::clone(&self.store)));
+                    begin = Instant::now() + match trying.len() {
+                        1 => self.limit(),
+                        _ => self.patience(),
+                    };
+                }
+                Some(connected) = trying.next() => match connected {
+                    Ok((line, took)) => {
+                        self.pace = self.pace.max(took);
+                        return Some(line);
+                    }
+                    Err(trouble) => begin = Instant::now() + self.failed(trouble.to_string()),
+                },
+                // Whatever is wanted now, it is worth a try.
+                Ok(()) = self.wish.changed() => if trying.is_empty() {
+                    begin = Instant::now();
+                },
+            }
+        }
+        None
+    }
+
+    /// Counts a failure, and says how long to wait: not at all while there is a member that has not
+    /// been asked.
+    fn failed(&mut self, problem: String) -> Duration {
         self.note(problem);
         self.failures += 1;
-        if self.failures.is_multiple_of(self.store.members().max(1)) {
-            tokio::select! {
-                () = sleep(self.backoff.wait()) => {}
-                // Whatever is wanted now, it is worth a try.
-                _ = self.wish.changed() => {}
-            }
+        match self.failures.is_multiple_of(self.store.members().max(1)) {
+            true => self.backoff.wait(),
+            false => Duration::ZERO,
         }
     }
 
@@ -216,10 +254,10 @@ impl<S: Store> Keeper<S> {
 
     /// Connects anew, with credentials read anew, after a wait.
     fn renew(&mut self) -> Renewal<S::Line> {
-        let (wait, limit, store) = (self.backoff.wait(), self.limit(), Arc::clone(&self.store));
+        let (wait, store) = (self.backoff.wait(), Arc::clone(&self.store));
         Box::pin(async move {
             sleep(wait).await;
-            within(limit, store.connect()).await
+            Ok(attempt(store).await?.0)
         })
     }
 
@@ -233,6 +271,7 @@ impl<S: Store> Keeper<S> {
             }
             Step::KeepAlive(lease) => {
                 hand.kept(within(limit, line.keep_alive(lease)).await?, sent);
+                self.publish();
             }
             Step::Read(key) => {
                 let (kv, revision) = within(limit, line.get(&key)).await?;
@@ -258,16 +297,24 @@ impl<S: Store> Keeper<S> {
             }
             Step::Watch(..) | Step::Wait(_) | Step::Idle | Step::Gone => {}
         }
+        self.pace = sent.elapsed().max(self.pace.mul_f64(0.9));
         Ok(())
     }
 
     /// Limit of one call: with a beat each third of the lease's time there is time for three members
-    /// before the lease ends. The longer it goes wrong, the more patient.
+    /// before the lease ends. An etcd that is slow is no better for being asked in haste: it is given
+    /// twice what it took of late, and twice as much with each round of failures.
     fn limit(&self) -> Duration {
-        let rounds = u32::try_from(self.failures / self.store.members().max(1)).unwrap_or(u32::MAX);
-        let ttl = self.hand.ttl();
-        let limit = (ttl / 4).clamp(SHORTEST, LONGEST).saturating_mul(rounds.saturating_add(1));
-        limit.min((ttl / 2).clamp(2 * SHORTEST, LONGEST))
+        let rounds = self.failures / self.store.members().max(1);
+        let doubled = 1 << rounds.min(8);
+        let first = (self.hand.ttl() / 4).clamp(SHORTEST, LONGEST);
+        first.saturating_mul(doubled).max(2 * self.pace).min(self.patience())
+    }
+
+    /// Longest time that one member alone is waited for: whatever has become of that one, the way back
+    /// takes no longer than is promised.
+    fn patience(&self) -> Duration {
+        (self.hand.ttl() / 2 + Duration::from_secs(1)).min(LONGEST)
     }
 
     fn publish(&self) {
@@ -309,6 +356,13 @@ async fn next<W: Watch>(watch: &mut Option<(W, Instant)>) -> Result<KeyChange, E
         Some((watch, _)) => watch.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// Connects to the next member, and says how long that took.
+async fn attempt<S: Store>(store: Arc<S>) -> Result<(S::Line, Duration), Trouble> {
+    let asked = Instant::now();
+    let line = within(LONGEST, store.connect()).await?;
+    Ok((line, asked.elapsed()))
 }
 
 async fn within<T>(

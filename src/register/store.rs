@@ -1,9 +1,10 @@
 //! What a registration needs of etcd: a seam, so that the keeper can be tried against an etcd that does
 //! what a real one does once in a year.
 
-use std::time::Duration;
-
-use tokio::sync::Mutex;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use crate::registry::etcd::{
     EtcdError, Expect, KeyChange, KeyWatch, Kv, Lease, LeaseId, Member, Members,
@@ -67,15 +68,15 @@ pub(super) trait Watch: Send {
     fn next(&mut self) -> impl Future<Output = Result<KeyChange, EtcdError>> + Send;
 }
 
-/// The members of a real etcd.
+/// The members of a real etcd. Several connections may be tried at a time.
 pub(super) struct Etcd {
-    members: Mutex<Members>,
-    count: usize,
+    members: Members,
+    tried: AtomicUsize,
 }
 
 impl Etcd {
-    pub(super) fn new(members: Members) -> Self {
-        Self { count: members.len(), members: Mutex::new(members) }
+    pub(super) const fn new(members: Members) -> Self {
+        Self { members, tried: AtomicUsize::new(0) }
     }
 }
 
@@ -83,11 +84,13 @@ impl Store for Etcd {
     type Line = Member;
 
     async fn connect(&self) -> Result<Member, EtcdError> {
-        self.members.lock().await.connect().await.map(|(member, _)| member)
+        let mut members = self.members.clone();
+        members.skip(self.tried.fetch_add(1, Relaxed));
+        members.connect().await.map(|(member, _)| member)
     }
 
     fn members(&self) -> usize {
-        self.count
+        self.members.len()
     }
 }
 

@@ -130,6 +130,25 @@ async fn it_never_goes_while_a_member_is_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_etcd_that_is_slow_is_given_its_time() {
+    for (members, ttl, millis) in [(1, 2, 600), (3, 2, 600), (1, 6, 1600), (3, 15, 4500)] {
+        let fake = Fake::new(members);
+        let delay = Duration::from_millis(millis);
+        fake.slow(delay);
+        let one = One::start(&fake, &Set { ttl: Duration::from_secs(ttl), ..Set::default() });
+        one.within(12 * delay, State::Registered).await;
+        let fine = || one.is_there() && one.state() == State::Registered;
+        always(&fake, Duration::from_secs(600), "it is there", fine).await;
+        let Report { losses, failures, writes, .. } = one.report();
+        assert_eq!(
+            (losses, failures, writes),
+            ([0, 0, 0], 0, 1),
+            "{members} of {millis} ms, {ttl} s"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_permission_that_is_withdrawn_does_not_cost_the_lease() {
     let (fake, one) = registered(3).await;
     fake.refuse(true);

@@ -54,6 +54,8 @@ struct Cluster {
     refusing: bool,
     /// Whether watches are told nothing.
     deaf: bool,
+    /// How long each answer takes.
+    delay: Duration,
     /// When which address was written.
     writes: Vec<(Instant, String)>,
 }
@@ -70,6 +72,7 @@ impl Fake {
             next_lease: 1000,
             refusing: false,
             deaf: false,
+            delay: Duration::from_millis(1),
             writes: Vec::new(),
         };
         let shared = Shared { cluster: Mutex::new(cluster), events: watch::Sender::new(0) };
@@ -126,6 +129,11 @@ impl Fake {
     pub(super) fn deafen(&self, deaf: bool) {
         self.lock().deaf = deaf;
         self.tell();
+    }
+
+    /// How long each answer takes from now on.
+    pub(super) fn slow(&self, delay: Duration) {
+        self.lock().delay = delay;
     }
 
     /// Replaces it by one without keys and leases.
@@ -285,7 +293,8 @@ impl FakeLine {
 
     /// The way back.
     async fn answer(&self) -> Result<(), EtcdError> {
-        sleep(Duration::from_millis(1)).await;
+        let delay = self.fake.lock().delay;
+        sleep(delay).await;
         match self.mode()? {
             Mode::Up => Ok(()),
             _ => std::future::pending().await,

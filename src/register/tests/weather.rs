@@ -7,7 +7,7 @@ use super::{fake::Mode, *};
 /// One stroke of bad luck.
 fn strike(fake: &Fake, random: &mut Rng) {
     let member = random.usize(..3);
-    match random.u8(..10) {
+    match random.u8(..11) {
         0 => fake.set(member, Mode::Down),
         1 => fake.set(member, Mode::Hung),
         2 => fake.set(member, Mode::Mute),
@@ -19,6 +19,7 @@ fn strike(fake: &Fake, random: &mut Rng) {
             fake.keys().iter().for_each(|key| fake.end(fake.get(key).map_or(0, |(_, lease)| lease)))
         }
         8 => fake.refuse(true),
+        9 => fake.slow(Duration::from_millis(random.u64(1..3000))),
         _ => fake.deafen(true),
     }
 }
@@ -45,6 +46,7 @@ async fn whatever_happens_it_is_back_within_a_ttl_and_two_seconds() {
             fake.set_all(Mode::Up);
             fake.refuse(false);
             fake.deafen(false);
+            fake.slow(Duration::from_millis(1));
             let what = format!("it is back (seed {seed})");
             let weight = format!("\"{}\"", one.wish.borrow().details.weight);
             let is_right = |(value, lease): (String, i64)| {

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The members of one cluster, taken in turn.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Members {
     source: EtcdSource,
     next: usize,
@@ -28,6 +28,11 @@ impl Members {
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.source.endpoints.len()
+    }
+
+    /// Leaves out so many members.
+    pub const fn skip(&mut self, count: usize) {
+        self.next = self.next.wrapping_add(count);
     }
 
     /// Whether there is none to connect to.
