@@ -384,8 +384,9 @@ impl Hand {
         self.lease.is_some()
     }
 
-    /// Forgets a lease that nobody has kept alive for so long that it must have ended by itself: twice
-    /// its time, since a new leader gives every lease its whole time again.
+    /// Forgets a lease that nobody has kept alive for twice its time, since a new leader gives every
+    /// lease its whole time again. Only for one that leaves: leases stand still in an etcd that is down,
+    /// so that this one may live after all, and its key would be taken for another writer's.
     pub(super) fn forget_if_ended(&mut self, now: Instant) {
         if self.lease.is_some_and(|held| held.until + held.lease.ttl < now) {
             self.forget();

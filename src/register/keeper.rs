@@ -119,8 +119,11 @@ impl<S: Store> Keeper<S> {
 
     /// Whether nothing is wanted and nothing is held.
     fn is_at_rest(&mut self) -> bool {
-        self.hand.forget_if_ended(Instant::now());
-        !self.wish.borrow().is_wanted() && !self.hand.has_lease()
+        let wish = self.wish.borrow();
+        if wish.leaving {
+            self.hand.forget_if_ended(Instant::now());
+        }
+        !wish.is_wanted() && !self.hand.has_lease()
     }
 
     /// Connects to whichever member answers first, from `begin` on. None once there is nothing to do.

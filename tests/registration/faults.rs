@@ -85,6 +85,23 @@ async fn it_is_back_after_etcd_was_killed_frozen_or_emptied() {
 }
 
 #[tokio::test]
+async fn a_lease_that_outlives_a_crash_of_etcd_is_known_again() {
+    let mut etcd = Etcd::start().await;
+    let pillion = registered(&etcd).await;
+    let before = record(&etcd).await;
+    etcd.kill();
+    until_state(&pillion, "registering").await;
+    // As long as a lease could live that is not kept alive, and longer.
+    sleep(2 * TTL).await;
+    etcd.restart().await;
+    back_in_time(&etcd, "a crash of etcd").await;
+    until_state(&pillion, "registered").await;
+    assert_eq!(record(&etcd).await, before, "untouched");
+    let report = report(&pillion).await;
+    assert_eq!((&report["problem"], &report["writes"]), (&serde_json::Value::Null, &1.into()));
+}
+
+#[tokio::test]
 async fn it_starts_without_etcd_and_registers_once_there_is_one() {
     let mut etcd = Etcd::stopped();
     let config = source(&[etcd.url()], "") + &register("");

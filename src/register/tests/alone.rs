@@ -95,6 +95,23 @@ async fn an_etcd_that_comes_back_empty_has_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_outlives_a_crash_of_etcd_is_known_again_and_nothing_is_written() {
+    for seconds in [1, 14, 31, 60, 7200] {
+        let (fake, one) = registered(3).await;
+        let before = fake.get(KEY);
+        fake.crash(Duration::from_secs(seconds)).await;
+        assert!(one.report().problem.is_some());
+        within(TTL + BACK, "it is confirmed", || one.report().problem.is_none()).await;
+        assert_eq!((one.state(), one.report().losses), (State::Registered, [0, 0, 0]));
+        assert_eq!((fake.get(KEY), fake.leases()), (before, 1), "after {seconds} s");
+    }
+    let (fake, one) = registered(3).await;
+    one.healthy(false);
+    fake.crash(Duration::from_secs(60)).await;
+    within(TTL / 2, "it is gone", || fake.keys().is_empty() && fake.leases() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_back_after_any_absence_of_etcd() {
     for mode in [Mode::Down, Mode::Hung, Mode::Mute] {
         let (fake, one) = registered(3).await;

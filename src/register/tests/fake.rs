@@ -122,6 +122,16 @@ impl Fake {
         self.tell();
     }
 
+    /// Ends it as a crash does, and starts it again after `time`. Leases stand still meanwhile, and then
+    /// have their whole time again.
+    pub(super) async fn crash(&self, time: Duration) {
+        self.set_all(Mode::Down);
+        self.lock().leases.values_mut().for_each(|(_, end)| *end += time + FAR);
+        sleep(time).await;
+        self.lock().leases.values_mut().for_each(|(ttl, end)| *end = Instant::now() + *ttl);
+        self.set_all(Mode::Up);
+    }
+
     pub(super) fn refuse(&self, refusing: bool) {
         self.lock().refusing = refusing;
     }

@@ -5,9 +5,9 @@ use fastrand::Rng;
 use super::{fake::Mode, *};
 
 /// One stroke of bad luck.
-fn strike(fake: &Fake, random: &mut Rng) {
+async fn strike(fake: &Fake, random: &mut Rng) {
     let member = random.usize(..3);
-    match random.u8(..11) {
+    match random.u8(..12) {
         0 => fake.set(member, Mode::Down),
         1 => fake.set(member, Mode::Hung),
         2 => fake.set(member, Mode::Mute),
@@ -20,6 +20,7 @@ fn strike(fake: &Fake, random: &mut Rng) {
         }
         8 => fake.refuse(true),
         9 => fake.slow(Duration::from_millis(random.u64(1..3000))),
+        10 => fake.crash(Duration::from_millis(random.u64(1..90_000))).await,
         _ => fake.deafen(true),
     }
 }
@@ -35,7 +36,7 @@ async fn whatever_happens_it_is_back_within_a_ttl_and_two_seconds() {
         one.until(State::Registered).await;
         for _ in 0..20 {
             for _ in 0..random.usize(1..6) {
-                strike(&fake, &mut random);
+                strike(&fake, &mut random).await;
                 if random.bool() {
                     one.healthy(random.bool());
                 }
