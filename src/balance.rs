@@ -22,6 +22,7 @@ mod play;
 mod priority;
 mod ramp;
 mod ring;
+mod stages;
 mod subset;
 mod tables;
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use explain::{Candidate, Explanation, Step, explain, explain_pin};
 pub use key::{Shown, key};
 pub use pins::Pins;
 pub use plan::Plan;
+pub use stages::Stages;
 pub use tables::Tables;

@@ -10,12 +10,14 @@ mod ledger;
 mod meta;
 mod pump;
 mod upload;
+mod words;
 
 pub use error::{AttemptError, CallError, Progress};
 pub use exchange::{Broken, Exchange, Failed};
 pub use ledger::{Attempt, Ledger, Spent, millis};
-pub use meta::{CallMeta, Kind, Observer, Outcome, Target};
+pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
 pub use upload::Upload;
+pub use words::bounded;
 
 use std::{pin::Pin, rc::Rc};
 

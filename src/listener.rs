@@ -7,6 +7,7 @@ mod answer;
 mod bind;
 mod connection;
 mod serve;
+mod why;
 
 pub use bind::{Accepted, BindError, Bound, bind};
 pub use connection::serve_connection;

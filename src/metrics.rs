@@ -30,6 +30,7 @@ pub struct Metrics {
     requests_in_flight: IntGaugeVec,
     attempts: IntCounterVec,
     retries: IntCounterVec,
+    filter_matches: IntCounterVec,
     faults: IntCounterVec,
     limited: IntCounterVec,
     adaptive_limit: IntGaugeVec,
@@ -74,6 +75,12 @@ impl Metrics {
                 "retries_total",
                 "Further tries of a call, by why the one before ended.",
                 &["service", "reason"],
+            ),
+            filter_matches: counters(
+                &registry,
+                "filter_matches_total",
+                "Picks by filter, by the rule that matched; those of callers are one.",
+                &["service", "rule"],
             ),
             faults: counters(
                 &registry,

@@ -3,6 +3,7 @@
 //! A worker keeps, for each service that it has met, the shared [`Service`], the metric handles and
 //! what it has prepared for the current snapshot. Everything here stays on one thread.
 
+mod chooser;
 mod fastest;
 
 use std::{
@@ -17,10 +18,11 @@ use std::{
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
+use chooser::Chooser;
 use fastest::Fastest;
 
 use crate::{
-    balance::{Choice, Pins, Plan, Tables},
+    balance::{Choice, Explanation, Pins, Plan, Tables, explain},
     config::{Limits, Policy},
     limit::{Counted, Gate, Gates},
     live::Live,
@@ -63,8 +65,8 @@ pub struct ServiceView {
 /// What has been worked out for one snapshot.
 struct Prepared {
     snapshot: Arc<Snapshot>,
-    choices: HashMap<(Arc<str>, ByPointer), Rc<Choice>, RandomState>,
-    last: Option<(Arc<str>, Arc<Policy>, Rc<Choice>)>,
+    choices: HashMap<(Arc<str>, ByPointer), Rc<Chooser>, RandomState>,
+    last: Option<(Arc<str>, Arc<Policy>, Rc<Chooser>)>,
     pins: Option<Rc<Pins>>,
 }
 
@@ -137,7 +139,7 @@ impl ServiceView {
 
     /// What calls with these selectors and this policy choose from, in the newest snapshot, as its
     /// endpoints are now.
-    pub fn choice(&self, selectors: &Selectors, policy: &Arc<Policy>) -> Rc<Choice> {
+    pub fn choice(&self, selectors: &Selectors, policy: &Arc<Policy>) -> Rc<Chooser> {
         let mut prepared = self.current();
         // Nearly all calls of a service come with the same selectors, those of its policy.
         let last = prepared
@@ -147,7 +149,7 @@ impl ServiceView {
         let choice = match last {
             Some((.., choice)) => Rc::clone(choice),
             None => {
-                let choice = prepared.choice(selectors, policy, &self.means);
+                let choice = prepared.choice(selectors, policy, &self.means, &self.metrics);
                 let key = (Arc::clone(selectors.text()), Arc::clone(policy));
                 prepared.last = Some((key.0, key.1, Rc::clone(&choice)));
                 choice
@@ -155,6 +157,14 @@ impl ServiceView {
         };
         choice.keep_up(self.service.changes(), now);
         choice
+    }
+
+    /// Why a call with these selectors, this policy and key would go where, in the newest snapshot.
+    /// Looks at every endpoint.
+    pub fn explain(&self, selectors: &Selectors, policy: &Policy, key: Option<u64>) -> Explanation {
+        let Means { live, tables } = &*self.means;
+        let plan = Plan::new(policy, &live.load().node);
+        explain(&self.service.snapshot(), selectors, &plan, tables, key, now())
     }
 
     /// The newest snapshot, by id and address.
@@ -199,14 +209,21 @@ impl Prepared {
         Self { snapshot, choices: HashMap::default(), last: None, pins: None }
     }
 
-    fn choice(&mut self, selectors: &Selectors, policy: &Arc<Policy>, means: &Means) -> Rc<Choice> {
+    fn choice(
+        &mut self,
+        selectors: &Selectors,
+        policy: &Arc<Policy>,
+        means: &Means,
+        metrics: &ServiceMetrics,
+    ) -> Rc<Chooser> {
         let key = (Arc::clone(selectors.text()), ByPointer(Arc::clone(policy)));
         if self.choices.len() >= MOST_SELECTORS && !self.choices.contains_key(&key) {
             self.choices.clear();
         }
         let new = || {
             let plan = Plan::new(policy, &means.live.load().node);
-            Rc::new(Choice::new(&self.snapshot, selectors, &plan, &means.tables, now()))
+            let choice = Choice::new(&self.snapshot, selectors, &plan, &means.tables, now());
+            Rc::new(Chooser::new(choice, selectors, policy, metrics))
         };
         Rc::clone(self.choices.entry(key).or_insert_with(new))
     }

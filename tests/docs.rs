@@ -306,7 +306,7 @@ impl Running {
         let entry =
             |port: u8| format!("[[endpoint]]\nservice=\"x\"\naddress=\"127.0.0.1:{port}\"\n");
         let source = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
-        let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfault.delay = \"1ms\"\n";
+        let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfilter = \"gpu;\"\nfault.delay = \"1ms\"\n";
         let url = etcd.url();
         let limits = "[defaults.limits]\nrate = 1\nadaptive = true\n";
         let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");

@@ -1,7 +1,9 @@
 //! The pick: selectors in order, then who is in play, then the balancer.
 
 use std::{
+    borrow::Borrow,
     cell::{Cell, RefCell},
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -9,10 +11,10 @@ use std::{
 use smallvec::SmallVec;
 
 use super::{
-    Plan, Tables,
+    Plan, Stages, Tables,
     balancer::Balancer,
     members::Members,
-    play::play,
+    play::{Play, play},
     wheel::{Excluded, Wheel},
 };
 use crate::model::{Endpoint, InFlight, Selectors, Snapshot, Tally};
@@ -24,7 +26,12 @@ use crate::model::{Endpoint, InFlight, Selectors, Snapshot, Tally};
 #[derive(Debug)]
 pub struct Choice {
     plan: Plan,
+    /// Those that match an endpoint.
     rules: Vec<Rule>,
+    /// All that were asked for.
+    selectors: Selectors,
+    /// How many endpoints each stage keeps as they are now.
+    stages: RefCell<Rc<Stages>>,
     known: usize,
     /// Changes of the service that have been taken in.
     seen: Cell<u64>,
@@ -35,6 +42,8 @@ pub struct Choice {
 /// One selector of the list, with the state of its balancer.
 #[derive(Debug)]
 struct Rule {
+    /// Its place among the selectors.
+    number: usize,
     members: Members,
     state: RefCell<State>,
 }
@@ -66,6 +75,8 @@ pub enum PickError {
 pub struct Picked<'a> {
     /// Which.
     pub endpoint: &'a Arc<Endpoint>,
+    /// By which of the selectors, counted from 0.
+    pub rule: usize,
     tally: Option<Arc<Tally>>,
 }
 
@@ -79,21 +90,26 @@ impl Choice {
         now: Instant,
     ) -> Self {
         let members = selectors.rules().iter().map(|selector| Members::new(snapshot, selector));
-        let rules: Vec<_> = members.filter(|members| members.len() > 0).collect();
-        let anyhow = anyhow(&rules);
-        let mut due = None;
-        let rule = |members: Members| {
-            let play = play(&members, plan, anyhow, now, &mut ());
-            due = earlier(due, play.due);
+        let members = members.enumerate().filter(|(_, members)| members.len() > 0);
+        let members: Vec<_> = members.collect();
+        let known = snapshot.endpoints.len();
+        let Plays { plays, stages, due } = Plays::new(selectors, known, &members, plan, now);
+        let rule = |((number, members), play): ((usize, Members), Play)| {
             let wheel = play.wheel(&members);
             let shared = tables.of(&snapshot.service, selectors.text());
             let balancer = Balancer::new(plan, &members, &play, &wheel, shared);
             let state = State { wheel, balancer, has_reserve: play.parts.is_some() };
-            Rule { members, state: state.into() }
+            Rule { number, members, state: state.into() }
         };
-        let rules = rules.into_iter().map(rule).collect();
-        let (seen, known) = (Cell::new(0), snapshot.endpoints.len());
-        Self { plan: plan.clone(), rules, known, seen, due: due.into() }
+        Self {
+            plan: plan.clone(),
+            rules: members.into_iter().zip(plays).map(rule).collect(),
+            selectors: selectors.clone(),
+            stages: RefCell::new(Rc::new(stages)),
+            known,
+            seen: Cell::new(0),
+            due: due.into(),
+        }
     }
 
     /// Takes in what has changed since the last call: which endpoints are usable, counted by
@@ -106,18 +122,24 @@ impl Choice {
     }
 
     fn refresh(&self, now: Instant) {
-        let anyhow = anyhow(self.rules.iter().map(|rule| &rule.members));
-        let mut due = None;
-        for Rule { members, state } in &self.rules {
-            let play = play(members, &self.plan, anyhow, now, &mut ());
-            due = earlier(due, play.due);
+        let members = self.rules.iter().map(|rule| (rule.number, &rule.members));
+        let members: Vec<_> = members.collect();
+        let Plays { plays, stages, due } =
+            Plays::new(&self.selectors, self.known, &members, &self.plan, now);
+        for (Rule { members, state, .. }, play) in self.rules.iter().zip(plays) {
             let state = &mut *state.borrow_mut();
             let wheel = play.wheel(members);
             state.balancer.reweigh(members, &play, &state.wheel, &wheel);
             state.wheel = wheel;
             state.has_reserve = play.parts.is_some();
         }
+        self.stages.replace(Rc::new(stages));
         self.due.set(due);
+    }
+
+    /// How many endpoints each stage keeps for the picks that are made now.
+    pub fn stages(&self) -> Rc<Stages> {
+        Rc::clone(&self.stages.borrow())
     }
 
     /// The endpoint for the next attempt of a call with this key, if it has one, that has tried
@@ -169,6 +191,39 @@ pub(super) fn anyhow<'a>(rules: impl IntoIterator<Item = &'a Members>) -> bool {
     !endpoints.any(|endpoint| endpoint.load.is_usable())
 }
 
+/// The stages that each rule has gone through.
+struct Plays {
+    /// One a rule.
+    plays: Vec<Play>,
+    stages: Stages,
+    /// When they are to be taken again.
+    due: Option<Instant>,
+}
+
+impl Plays {
+    /// `rules` are those of `selectors` that match any of the `known` endpoints, by number.
+    fn new<M: Borrow<Members>>(
+        selectors: &Selectors,
+        known: usize,
+        rules: &[(usize, M)],
+        plan: &Plan,
+        now: Instant,
+    ) -> Self {
+        let anyhow = anyhow(rules.iter().map(|(_, members)| members.borrow()));
+        let (mut plays, mut stages, mut due) = (Vec::new(), Stages::new(known), None);
+        let mut rules = rules.iter().peekable();
+        for (number, selector) in selectors.rules().iter().enumerate() {
+            let members = rules.next_if(|(of, _)| *of == number).map(|(_, m)| m.borrow());
+            stages.rule(selector, members.map_or(0, Members::len));
+            let Some(members) = members else { continue };
+            let play = play(members, plan, anyhow, now, &mut stages.watch(plan));
+            due = earlier(due, play.due);
+            plays.push(play);
+        }
+        Self { plays, stages, due }
+    }
+}
+
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     a.into_iter().chain(b).min()
 }
@@ -191,7 +246,12 @@ impl Rule {
                 found => found?,
             }
         };
-        Some(Picked { endpoint: &self.members.endpoints()[at], tally: balancer.tally() })
+        Some(self.picked(at, balancer))
+    }
+
+    fn picked(&self, at: usize, balancer: &Balancer) -> Picked<'_> {
+        let endpoint = &self.members.endpoints()[at];
+        Picked { endpoint, rule: self.number, tally: balancer.tally() }
     }
 
     /// Any member for which `can` holds and that was not tried: one in play, else any other that could
@@ -209,7 +269,7 @@ impl Rule {
         let in_play = left().find(|at| wheel.weight(*at) > 0);
         let reserve = || left().find(|at| *has_reserve && endpoints[*at].load.is_usable());
         let at = in_play.or_else(reserve)?;
-        Some(Picked { endpoint: &endpoints[at], tally: balancer.tally() })
+        Some(self.picked(at, balancer))
     }
 
     /// One that is not in play but could take the call: of a later priority, of another zone, not of

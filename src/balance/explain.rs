@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Instant};
 
 use self::story::Story;
 use super::{
-    Pins, Plan, Tables, by_key::ByKey, choice::anyhow, members::Members, play::play, wheel::Wheel,
+    Pins, Plan, Tables, by_key::ByKey, choice::anyhow, members::Members, play::play,
+    stages::rule_name, wheel::Wheel,
 };
 use crate::model::{Endpoint, Selector, Selectors, Snapshot, State};
 
@@ -40,6 +41,8 @@ pub struct Candidate {
 pub struct Explanation {
     /// In the order that they are taken.
     pub steps: Vec<Step>,
+    /// Where those of the rule begin that leaves an endpoint, or of the last one.
+    pub deciding: usize,
     /// What remains; empty where nothing does.
     pub candidates: Vec<Candidate>,
 }
@@ -55,11 +58,16 @@ pub fn explain(
     now: Instant,
 ) -> Explanation {
     let mut steps = vec![known(snapshot)];
+    let mut deciding = 0;
     let members = selectors.rules().iter().map(|selector| Members::new(snapshot, selector));
     let members: Vec<_> = members.collect();
     let anyhow = anyhow(&members);
     for (selector, members) in selectors.rules().iter().zip(&members) {
+        deciding = steps.len();
         steps.push(filtered(snapshot, selector, members));
+        if members.len() == 0 {
+            continue;
+        }
         let mut story = Story::new(members, plan);
         let play = play(members, plan, anyhow, now, &mut story);
         steps.extend(story.into_steps());
@@ -75,9 +83,9 @@ pub fn explain(
             let way = key.map(|key| by_key.way(&wheel, key).take(3).collect());
             steps.push(keyed(members, &wheel, plan, way.unwrap_or_default(), found));
         }
-        return Explanation { steps, candidates: candidates(members, &wheel, found) };
+        return Explanation { steps, deciding, candidates: candidates(members, &wheel, found) };
     }
-    Explanation { steps, candidates: Vec::new() }
+    Explanation { steps, deciding, candidates: Vec::new() }
 }
 
 /// Explains a call with a pin: filters, states and balancing do not matter then.
@@ -93,7 +101,7 @@ pub fn explain_pin(snapshot: &Snapshot, pin: &str) -> Explanation {
     let members = Members::of(named);
     let wheel = Wheel::new(members.weights().map(u64::from));
     let candidates = candidates(&members, &wheel, None);
-    Explanation { steps: vec![known(snapshot), step], candidates }
+    Explanation { steps: vec![known(snapshot), step], deciding: 1, candidates }
 }
 
 /// Who has a share; only `found`, where a key has decided.
@@ -118,8 +126,7 @@ fn filtered(snapshot: &Snapshot, selector: &Selector, members: &Members) -> Step
             dropped.push((address(endpoint), why(endpoint, selector)));
         }
     }
-    let stage = if selector.is_empty() { "any".to_owned() } else { format!("filter {selector}") };
-    Step { stage, kept: members.len(), dropped, ..Step::default() }
+    Step { stage: rule_name(selector), kept: members.len(), dropped, ..Step::default() }
 }
 
 fn why(endpoint: &Endpoint, selector: &Selector) -> String {

@@ -82,14 +82,26 @@ pub(super) enum Stage<'a> {
     SlowStart(&'a [Ramp]),
 }
 
+impl Stage<'_> {
+    /// What reports call it.
+    pub(super) fn name(&self, plan: &Plan) -> String {
+        let own = plan.zone.as_deref().unwrap_or_default();
+        match self {
+            Self::Usable => "usable".to_owned(),
+            Self::Priority(_) => "priority".to_owned(),
+            Self::Zone(0, _) => format!("zone {own}"),
+            Self::Zone(priority, _) => format!("zone {own} of priority {priority}"),
+            Self::Subset(size) => format!("subset {size}"),
+            Self::SlowStart(_) => {
+                format!("slow_start {}", humantime::format_duration(plan.slow_start))
+            }
+        }
+    }
+}
+
 /// Is shown each stage that is taken, and the parts that it left.
 pub(super) trait Watch {
     fn stage(&mut self, stage: &Stage<'_>, parts: &[Part]);
-}
-
-/// Picks do not watch.
-impl Watch for () {
-    fn stage(&mut self, _: &Stage<'_>, _: &[Part]) {}
 }
 
 /// Takes the stages. With `anyhow`, members that cannot take a call are used as well: nobody else is

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{CallError, Ledger};
 use crate::{
+    balance::Stages,
     config::Policy,
     limit::Permit,
     metrics::AttemptOutcome,
@@ -55,6 +56,8 @@ pub struct CallMeta {
     pub target: OnceCell<Target>,
     /// When it must be over.
     pub deadline: Cell<Option<Instant>>,
+    /// By what the newest endpoint was picked, or none was; none before, and for a call with a pin.
+    pub decided: RefCell<Option<Decided>>,
     /// Endpoints tried, the current one last.
     pub tried: RefCell<SmallVec<[Arc<Endpoint>; 3]>>,
     /// Where its time goes.
@@ -93,6 +96,15 @@ pub struct Target {
     pub selectors: Arc<Selectors>,
     /// The route that led there, where one did.
     pub rule: Option<Arc<Rule>>,
+}
+
+/// By what an endpoint was picked.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// How many endpoints each stage left.
+    pub stages: Rc<Stages>,
+    /// Which of [`Target::selectors`] it was picked by; none where none was picked.
+    pub rule: Option<usize>,
 }
 
 /// How a call ended.
@@ -138,6 +150,7 @@ impl CallMeta {
             answered_by: OnceCell::new(),
             target: OnceCell::new(),
             deadline: Cell::new(None),
+            decided: RefCell::default(),
             tried: RefCell::default(),
             ledger: Ledger::default(),
             in_flight: RefCell::default(),
@@ -195,6 +208,37 @@ impl CallMeta {
     /// Before `resolve`; stages below it may rely on it.
     pub fn target(&self) -> &Target {
         self.target.get().expect("`resolve` has set the target")
+    }
+
+    /// Each stage of the decision and the endpoints it kept, up to the rule that an endpoint was picked
+    /// by; empty where nothing was to be picked.
+    pub fn stages(&self) -> Vec<(String, usize)> {
+        let Some(target) = self.target.get() else { return Vec::new() };
+        if let Some(pin) = self.pin.get() {
+            let known = target.view.service().snapshot().endpoints.len();
+            let named = target.view.pins().find_pin(pin).len();
+            return vec![("known".to_owned(), known), (format!("node {pin}"), named)];
+        }
+        let decided = self.decided.borrow();
+        let Some(Decided { stages, rule }) = &*decided else { return Vec::new() };
+        stages.up_to(*rule).map(|(stage, kept)| (stage.to_owned(), kept)).collect()
+    }
+
+    /// Why endpoints were left out, in a few words. Looks at every endpoint, once for all calls that are
+    /// decided alike.
+    pub fn dropped(&self) -> Option<String> {
+        let Target { view, policy, selectors, .. } = self.target.get()?;
+        let decided = self.decided.borrow();
+        let stages = &decided.as_ref()?.stages;
+        Some(stages.dropped(|| view.explain(selectors, policy, self.key.get())).to_owned())
+    }
+
+    /// The rule of its filter that the newest endpoint was picked by, where there is a filter.
+    pub fn rule(&self) -> Option<String> {
+        let selectors = &self.target.get()?.selectors;
+        let rule = selectors.rules().get(self.decided.borrow().as_ref()?.rule?)?;
+        let name = || if rule.is_empty() { "any".to_owned() } else { rule.to_string() };
+        (!selectors.is_any()).then(name)
     }
 
     /// Whether its deadline has passed at `now`.

@@ -94,11 +94,22 @@ struct Call {
     node: Option<String>,
     filter: Option<String>,
     filter_of: Option<String>,
+    rule: Option<String>,
+    hash_key: Option<String>,
+    #[serde(default)]
+    stages: Vec<Stage>,
+    dropped: Option<String>,
     balance: Option<String>,
     deadline_ms: Option<f64>,
     spent: Spent,
     #[serde(default)]
     left_out: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stage {
+    stage: String,
+    kept: usize,
 }
 
 /// Where the time went: parts by name, and attempts.
@@ -223,6 +234,11 @@ fn whole(call: &Call) -> String {
     if let (Some(filter), Some(of)) = (&call.filter, &call.filter_of) {
         tell("filter", &format!("{filter}  (of the {of})"));
     }
+    tell("rule", &some(&call.rule));
+    tell("hash key", &some(&call.hash_key));
+    let stages = call.stages.iter().map(|Stage { stage, kept }| format!("{stage} {kept}"));
+    tell("stages", &stages.collect::<Vec<_>>().join(" > "));
+    tell("dropped", &some(&call.dropped));
     tell("balance", &some(&call.balance));
     tell("deadline", &call.deadline_ms.map(|ms| format!("{ms} ms")).unwrap_or_default());
     tell("before", &parts(&call.spent.parts));

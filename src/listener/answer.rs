@@ -2,15 +2,14 @@
 
 use std::fmt::Write;
 
+use super::why;
+use crate::call::{CallError, CallMeta, Kind};
 use bytes::Bytes;
 use h2::{Reason as Code, SendStream, server::SendResponse};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
-use tokio::time::Instant;
-
-use crate::call::{CallError, CallMeta, Kind, Spent, millis};
 
 const PILLION_ERROR: HeaderName = HeaderName::from_static("pillion-error");
 const PILLION_WHY: HeaderName = HeaderName::from_static("pillion-why");
@@ -62,27 +61,7 @@ pub(super) fn explain(headers: &mut HeaderMap, meta: &CallMeta) {
     if !meta.explain.get() {
         return;
     }
-    let mut why = match meta.target.get() {
-        Some(target) => {
-            let name = target.view.name();
-            let known = target.view.service().snapshot().endpoints.len();
-            format!("service={name} known={known} filter={:?}", target.selectors.text())
-        }
-        None => "service=unknown".to_owned(),
-    };
-    if let Some(pin) = meta.pin.get() {
-        let _ = write!(why, " node={pin:?}");
-    }
-    if let Some(rule) = meta.target.get().and_then(|target| target.rule.as_ref()) {
-        let _ = write!(why, " route={:?}", rule.name());
-    }
-    let spent = Spent::new(meta, Instant::now(), None);
-    let _ = write!(why, " attempts={} total={}ms", meta.attempt(), millis(spent.total));
-    let parts = spent.to_string();
-    if !parts.is_empty() {
-        let _ = write!(why, "; {parts}");
-    }
-    if let Ok(value) = HeaderValue::try_from(percent_encode(&why)) {
+    if let Ok(value) = HeaderValue::try_from(percent_encode(&why::line(meta))) {
         headers.insert(PILLION_WHY, value);
     }
 }

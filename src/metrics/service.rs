@@ -101,6 +101,11 @@ impl ServiceMetrics {
         self.ended(took);
     }
 
+    /// Picks by this rule of a filter. Costs a look-up by label: call it when a filter is prepared.
+    pub fn filter_matches(&self, rule: &str) -> IntCounter {
+        self.families.filter_matches.with_label_values(&[&*self.label, rule])
+    }
+
     /// An attempt ended.
     pub fn attempt_ended(&self, outcome: AttemptOutcome) {
         self.attempts[outcome as usize].inc();

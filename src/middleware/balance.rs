@@ -16,8 +16,8 @@ use tower::{Layer, Service};
 
 use super::{deadline::too_late, limit::refuse};
 use crate::{
-    balance::{PickError, Shown, key},
-    call::{AttemptError, Call, CallError, CallMeta, Progress, Reply, Target},
+    balance::{Choice, PickError, Shown, key},
+    call::{AttemptError, Call, CallError, CallMeta, Decided, Progress, Reply, Target},
     limit::{Limit, Refusal},
     metrics::AttemptOutcome,
     model::{Endpoint, InFlight, Reason},
@@ -105,10 +105,31 @@ fn pick(
     }
     let choice = target.view.choice(&target.selectors, &target.policy);
     let picked = match most {
-        0 => choice.pick(key, &tried)?,
-        most => choice.pick_where(key, &tried, |endpoint| endpoint.load.has_room(most))?,
+        0 => choice.pick(key, &tried),
+        most => choice.pick_where(key, &tried, |endpoint| endpoint.load.has_room(most)),
     };
-    Ok((Arc::clone(picked.endpoint), picked.hold(most)))
+    note_decision(meta, &choice, picked.as_ref().ok().map(|picked| picked.rule));
+    let picked = picked?;
+    let (endpoint, rule) = (Arc::clone(picked.endpoint), picked.rule);
+    let in_flight = picked.hold(most);
+    if in_flight.is_some() {
+        choice.count(rule);
+    }
+    Ok((endpoint, in_flight))
+}
+
+/// Notes by what an endpoint was picked. That there is none for a further attempt says nothing of the
+/// one before.
+fn note_decision(meta: &CallMeta, choice: &Choice, rule: Option<usize>) {
+    if rule.is_none() && meta.attempt() > 0 {
+        return;
+    }
+    let stages = choice.stages();
+    meta.decided.replace(Some(Decided { stages, rule }));
+    if meta.explain.get() {
+        // Remembered with the stages: later the endpoints may be in other states.
+        drop(meta.dropped());
+    }
 }
 
 /// Calls that one endpoint may hold; 0 for any number.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    call::{CallMeta, Kind, Outcome, Spent, millis},
+    call::{CallMeta, Kind, Outcome, Spent, bounded, millis},
     model::stable_hash,
 };
 
@@ -14,6 +14,8 @@ use crate::{
 const MOST_TEXT: usize = 256;
 /// Longest message.
 const MOST_MESSAGE: usize = 1024;
+/// Stages that are told, the last ones.
+const MOST_STAGES: usize = 16;
 /// Attempts that are told, the last ones.
 const MOST_ATTEMPTS: usize = 16;
 
@@ -121,6 +123,10 @@ fn decision(call: &CallMeta) -> impl Iterator<Item = (&'static str, Value)> {
             "filter_of",
             filter.map(|_| if call.filter.get().is_some() { "caller" } else { "policy" }.into()),
         ),
+        ("rule", call.rule().map(|rule| text(&rule))),
+        ("hash_key", call.key.get().map(|key| format!("{key:016x}").into())),
+        ("stages", stages(call)),
+        ("dropped", dropped(call).map(|dropped| bounded(&dropped, MOST_MESSAGE).into())),
         ("balance", target.map(|target| target.policy.balance.as_str().into())),
         ("deadline_ms", deadline.map(Value::from)),
     ]
@@ -128,13 +134,19 @@ fn decision(call: &CallMeta) -> impl Iterator<Item = (&'static str, Value)> {
     .filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// At most so many bytes of a text; one that is cut says so.
-fn bounded(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
-        return text.into();
-    }
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    format!("{}…", &text[..end]).into()
+/// The last stages, with the endpoints that each kept.
+fn stages(call: &CallMeta) -> Option<Value> {
+    let stages = call.stages();
+    let last = stages.len().saturating_sub(MOST_STAGES);
+    let stage =
+        |(stage, kept): &(String, usize)| json!({"stage": bounded(stage, MOST_TEXT), "kept": kept});
+    (!stages.is_empty()).then(|| stages[last..].iter().map(stage).collect())
+}
+
+/// Why endpoints were left out, where none was left.
+fn dropped(call: &CallMeta) -> Option<String> {
+    let is_picked = call.decided.borrow().as_ref().is_none_or(|decided| decided.rule.is_some());
+    if is_picked { None } else { call.dropped() }
 }
 
 #[cfg(test)]
@@ -150,17 +162,5 @@ impl Entry {
             kind: stable_hash([service, status].join(" ").as_bytes()),
             json: "x".repeat(bytes).into(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_cut_between_characters_and_says_so() {
-        assert_eq!(bounded("orders", 6), "orders");
-        assert_eq!(bounded("ordersx", 6), "orders…");
-        assert_eq!(bounded("ääää", 3), "ä…");
     }
 }

@@ -17,7 +17,7 @@ use crate::program::{Pillion, endpoint};
 use crate::wait::{soon, until};
 
 /// What `GET /calls` answers once there are so many.
-async fn until_calls(pillion: &Pillion, query: &str, number: usize) -> Value {
+pub(crate) async fn until_calls(pillion: &Pillion, query: &str, number: usize) -> Value {
     let mut page = Value::Null;
     until("the calls are recorded", async || {
         page = pillion.get(&format!("/calls{query}")).await.json();

@@ -37,6 +37,7 @@ mod commands;
 mod connections;
 mod deadlines;
 mod errors;
+mod explained;
 mod formats;
 mod frames;
 mod goaway;

@@ -68,29 +68,21 @@ impl<'a> Story<'a> {
 impl Watch for Story<'_> {
     fn stage(&mut self, stage: &Stage<'_>, parts: &[Part]) {
         let own = self.plan.zone.as_deref().unwrap_or_default();
-        let (stage, note, reason) = match stage {
-            Stage::Usable => ("usable".to_owned(), String::new(), String::new()),
+        let (note, reason) = match stage {
+            Stage::Usable => (String::new(), String::new()),
             Stage::Priority(levels) => {
                 let reason = "a priority before it carries all calls".to_owned();
-                ("priority".to_owned(), self.priority(levels), reason)
+                (self.priority(levels), reason)
             }
-            Stage::Zone(priority, zones) => {
-                let of =
-                    if *priority == 0 { String::new() } else { format!(" of priority {priority}") };
+            Stage::Zone(_, zones) => {
                 let reason = match zones.get(own).is_some_and(|zone| zone.load < 1.0) {
                     true => "its zone has nothing to spare".to_owned(),
                     false => format!("zone {own} carries all calls"),
                 };
-                (format!("zone {own}{of}"), self.zones(zones), reason)
+                (self.zones(zones), reason)
             }
-            Stage::Subset(size) => {
-                let reason = "not among those of this proxy".to_owned();
-                (format!("subset {size}"), String::new(), reason)
-            }
-            Stage::SlowStart(ramps) => {
-                let duration = humantime::format_duration(self.plan.slow_start);
-                (format!("slow_start {duration}"), self.new_ones(ramps), String::new())
-            }
+            Stage::Subset(_) => (String::new(), "not among those of this proxy".to_owned()),
+            Stage::SlowStart(ramps) => (self.new_ones(ramps), String::new()),
         };
         let mut dropped = Vec::new();
         let endpoints = self.members.endpoints().iter();
@@ -101,7 +93,7 @@ impl Watch for Story<'_> {
             }
         }
         let kept = self.in_play.iter().filter(|in_play| **in_play).count();
-        self.steps.push(Step { stage, kept, note, dropped });
+        self.steps.push(Step { stage: stage.name(self.plan), kept, note, dropped });
     }
 }
 

@@ -1,0 +1,80 @@
+//! How many endpoints each stage kept, as a choice was when an endpoint was picked from it.
+
+use std::cell::OnceCell;
+
+use super::{
+    Explanation, Plan,
+    play::{Part, Stage, Watch},
+};
+use crate::model::Selector;
+
+/// Endpoints whose reason [`Stages::dropped`] tells; of more, it tells the number.
+const MOST_NAMED: usize = 8;
+
+/// The stages of all rules of a choice, in the order that they are taken. Made when the choice changes,
+/// so that a pick has nothing to count.
+#[derive(Debug, Default)]
+pub struct Stages {
+    steps: Vec<(Box<str>, usize)>,
+    /// Where the stages of each rule end.
+    ends: Vec<usize>,
+    dropped: OnceCell<Box<str>>,
+}
+
+impl Stages {
+    pub(super) fn new(known: usize) -> Self {
+        Self { steps: vec![("known".into(), known)], ..Self::default() }
+    }
+
+    /// The next rule leaves so many members; what `Self::watch` is shown from here on is of it.
+    pub(super) fn rule(&mut self, selector: &Selector, members: usize) {
+        self.steps.push((rule_name(selector).into(), members));
+        self.ends.push(self.steps.len());
+    }
+
+    /// Counts the stages that follow, for the newest rule.
+    pub(super) fn watch<'a>(&'a mut self, plan: &'a Plan) -> impl Watch + 'a {
+        Counting { stages: self, plan }
+    }
+
+    /// Stage and endpoints kept, up to the rule that an endpoint was picked by; all where none was.
+    pub fn up_to(&self, rule: Option<usize>) -> impl Iterator<Item = (&str, usize)> {
+        let end = rule.and_then(|rule| self.ends.get(rule)).copied().unwrap_or(self.steps.len());
+        self.steps[..end].iter().map(|(stage, kept)| (&**stage, *kept))
+    }
+
+    /// Why endpoints were left out, in a few words: by the rule that decides, or the last one.
+    /// `explanation` is asked once; it looks at every endpoint.
+    pub fn dropped(&self, explanation: impl FnOnce() -> Explanation) -> &str {
+        self.dropped.get_or_init(|| words(&explanation()))
+    }
+}
+
+/// Name of the stage that applies a rule.
+pub(super) fn rule_name(selector: &Selector) -> String {
+    if selector.is_empty() { "any".to_owned() } else { format!("filter {selector}") }
+}
+
+fn words(explanation: &Explanation) -> Box<str> {
+    let steps = &explanation.steps[explanation.deciding..];
+    let dropped = || steps.iter().flat_map(|step| &step.dropped);
+    let named = dropped().take(MOST_NAMED).map(|(address, reason)| format!("{address} {reason}"));
+    let others = dropped().skip(MOST_NAMED).count();
+    let others = (others > 0).then(|| format!("{others} others"));
+    named.chain(others).collect::<Vec<_>>().join("; ").into()
+}
+
+struct Counting<'a> {
+    stages: &'a mut Stages,
+    plan: &'a Plan,
+}
+
+impl Watch for Counting<'_> {
+    fn stage(&mut self, stage: &Stage<'_>, parts: &[Part]) {
+        let kept = parts.iter().filter(|part| part.is_in_play()).count();
+        self.stages.steps.push((stage.name(self.plan).into(), kept));
+        if let Some(end) = self.stages.ends.last_mut() {
+            *end = self.stages.steps.len();
+        }
+    }
+}
