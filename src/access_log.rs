@@ -94,7 +94,7 @@ impl Line {
             ("service", target.map_or("", |target| target.view.name().as_str()).into()),
             ("path", call.uri.path().into()),
             ("endpoint", tried.last().map_or("", |e| e.record.address.as_str()).into()),
-            ("attempts", call.attempt().into()),
+            ("attempts", call.attempts().into()),
             ("status", (&*status).into()),
             ("error", error.into()),
             ("duration_ms", millis(spent.total).into()),

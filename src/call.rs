@@ -16,10 +16,10 @@ pub use error::{AttemptError, CallError, Progress};
 pub use exchange::{Broken, Exchange, Failed};
 pub use ledger::{Attempt, Ledger, Spent, millis};
 pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
-pub use upload::Upload;
+pub use upload::{Copied, Upload};
 pub use words::bounded;
 
-use std::{pin::Pin, rc::Rc};
+use std::{pin::Pin, rc::Rc, time::Duration};
 
 use http::{request, response};
 use tokio::time::Sleep;
@@ -33,6 +33,21 @@ pub struct Call {
     pub upload: Upload,
     /// What is known about the call.
     pub meta: Rc<CallMeta>,
+    /// What holds for its next attempt.
+    pub terms: Terms,
+}
+
+/// What holds for one attempt of a call that may be tried again though an endpoint has worked on it.
+/// By default nothing does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// The head of the answer is held back, where the whole call has been sent, until the answer turns
+    /// out to be more than a status.
+    pub hold: bool,
+    /// Longest time until the answer begins; none for no limit.
+    pub limit: Option<Duration>,
+    /// Attempts before this one that an endpoint may have worked on.
+    pub previous: u32,
 }
 
 /// The beginning of an answer: its head is here, the rest is still being exchanged.

@@ -19,6 +19,7 @@ mod raw;
 mod read;
 mod register;
 mod render;
+mod retry;
 mod settings;
 mod table;
 mod text;
@@ -37,6 +38,7 @@ pub use policy_keys::PolicyKeys;
 pub use problem::{ConfigErrors, Problem};
 pub use raw::definition;
 pub use register::{Details, HealthCheck, Probe, Register};
+pub use retry::{Retry, RetryOn};
 pub use settings::{
     AccessLog, Action, Balance, Branch, Connection, DirectResponse, EmptyPolicy, EtcdSource, Fault,
     FileSource, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch, Percent, Policy, Ready,

@@ -37,6 +37,7 @@ pub mod pulse;
 pub mod recent;
 pub mod register;
 pub mod registry;
+pub mod retry;
 pub mod route;
 pub mod state_file;
 pub mod telemetry;

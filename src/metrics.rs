@@ -31,6 +31,7 @@ pub struct Metrics {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     filter_matches: IntCounterVec,
+    retries_skipped: IntCounterVec,
     faults: IntCounterVec,
     limited: IntCounterVec,
     adaptive_limit: IntGaugeVec,
@@ -81,6 +82,12 @@ impl Metrics {
                 "filter_matches_total",
                 "Picks by filter, by the rule that matched; those of callers are one.",
                 &["service", "rule"],
+            ),
+            retries_skipped: counters(
+                &registry,
+                "retries_skipped_total",
+                "Calls that the policy lets be tried again and that were not, by why not.",
+                &["service", "reason"],
             ),
             faults: counters(
                 &registry,

@@ -6,6 +6,7 @@ use super::Call;
 use crate::{
     metrics::AttemptOutcome,
     model::{Reason, Statuses},
+    retry::Pushback,
 };
 
 /// Why the proxy ends a call by itself. The caller reads the message, programs the reason.
@@ -18,12 +19,12 @@ pub struct CallError {
     pub statuses: Statuses,
     /// What was tried on what, and where to look; names the service.
     pub message: String,
-    /// After which time to try again, where that is worth while.
-    pub pushback: Option<Duration>,
+    /// Whether and after which time to try again, where more is known of that than the reason tells.
+    pub pushback: Option<Pushback>,
 }
 
 /// When a call that found no place comes again: long enough for some to have ended.
-const PUSHBACK: Duration = Duration::from_millis(100);
+const LATER: Duration = Duration::from_millis(100);
 
 impl CallError {
     /// An error with its message.
@@ -34,8 +35,8 @@ impl CallError {
     /// A limit was reached that lets calls through again after `wait`, or whenever another one ends.
     pub fn overloaded(message: impl Into<String>, wait: Option<Duration>) -> Self {
         // Were all told the same time, all would come at that time.
-        let pushback = wait.unwrap_or(PUSHBACK).mul_f64(1.0 + fastrand::f64());
-        Self { pushback: Some(pushback), ..Self::new(Reason::Overloaded, message) }
+        let pushback = wait.unwrap_or(LATER).mul_f64(1.0 + fastrand::f64());
+        Self { pushback: Some(Pushback::After(pushback)), ..Self::new(Reason::Overloaded, message) }
     }
 }
 
@@ -51,12 +52,14 @@ pub struct AttemptError {
     pub progress: Progress,
 }
 
-/// How far an attempt got. The call comes back only where it is proven that no endpoint worked on it
-/// and all of it is still there: trying again cannot be wrong then, and is not possible otherwise.
+/// How far an attempt got. The call comes back where all of it is still there: it can be tried again
+/// then.
 #[derive(Debug)]
 pub enum Progress {
-    /// Nothing was sent, or the endpoint said that it did not look at it.
+    /// Nothing was sent, or the endpoint said that it did not look at it: trying again cannot be wrong.
     Unprocessed(Box<Call>),
     /// The endpoint may have worked on it.
-    MaybeProcessed,
+    MaybeProcessed(Option<Box<Call>>),
+    /// The same, and the attempt was ended here: its answer had not begun within its limit.
+    TimedOut(Option<Box<Call>>),
 }

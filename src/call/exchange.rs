@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -117,15 +118,60 @@ impl Exchange {
                     http: head.status.as_u16(),
                     grpc: head.headers.get(GRPC_STATUS).map(|v| GrpcStatus::parse(v.as_bytes())),
                 };
-                if body.is_end_stream() {
-                    self.call.meta.finish(seen.outcome());
-                }
-                self.call.upload.commit();
                 self.answer = Answer::Here { pump: Pump::new(body), seen };
                 Poll::Ready(Ok(head))
             }
             Err(error) => Poll::Ready(Err(Failed::Upstream(error))),
         }
+    }
+
+    /// Waits for what follows the head: a piece of the body, or the end. Nothing of it is taken.
+    ///
+    /// # Errors
+    /// As for [`Self::poll_head`].
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(Failed::Cancelled));
+        }
+        self.upstream.poll_wire(cx);
+        match &mut self.answer {
+            Answer::Here { pump, .. } => pump.poll_first(cx).map_err(Failed::Broken),
+            Answer::Awaited(_) => Poll::Pending,
+        }
+    }
+
+    /// Whether the call has been sent whole.
+    pub const fn is_sent(&self) -> bool {
+        !self.uploading
+    }
+
+    /// Whether the call can be sent again: all that was sent of it is still there.
+    pub fn can_rewind(&self) -> bool {
+        self.call.upload.can_rewind()
+    }
+
+    /// Trailers of an answer that has turned out to have nothing else behind its head; empty where it
+    /// does not even have those.
+    pub fn ending(&mut self) -> Option<&mut HeaderMap> {
+        match &mut self.answer {
+            Answer::Here { pump, .. } => pump.ending(),
+            Answer::Awaited(_) => None,
+        }
+    }
+
+    /// Says that this answer is what the caller gets: no other attempt will follow.
+    pub fn commit(&mut self) {
+        self.call.upload.commit();
+        if let Answer::Here { pump, seen } = &self.answer
+            && pump.is_empty()
+        {
+            self.call.meta.finish(seen.outcome());
+        }
+    }
+
+    /// Gives the answer up for another attempt; none where [`Self::can_rewind`] denies it.
+    pub fn take_back(mut self) -> Option<Box<Call>> {
+        self.call.upload.rewind().then_some(self.call)
     }
 
     /// Whether the head of the answer was all of it.
@@ -165,18 +211,38 @@ impl Exchange {
                 return AttemptError {
                     error: CallError::new(Reason::UpstreamReset, "the caller went away"),
                     outcome: AttemptOutcome::Cancelled,
-                    progress: Progress::MaybeProcessed,
+                    progress: Progress::MaybeProcessed(None),
                 };
             }
-            Failed::Upstream(error) => error,
+            Failed::Upstream(error) => {
+                if is_proof_of_no_work(&error) && self.call.upload.rewind() {
+                    return unprocessed(self.call, AttemptOutcome::Refused, &error);
+                }
+                error
+            }
+            Failed::Broken(error) => error,
         };
-        if is_proof_of_no_work(&error) && self.call.upload.rewind() {
-            return unprocessed(self.call, AttemptOutcome::Refused, &error);
-        }
         AttemptError {
             error: self.lost(&error),
             outcome: AttemptOutcome::Reset,
-            progress: Progress::MaybeProcessed,
+            progress: Progress::MaybeProcessed(self.take_back()),
+        }
+    }
+
+    /// Ends an attempt whose answer has not begun within `limit`.
+    pub fn time_out(self, limit: Duration) -> AttemptError {
+        self.gave_up();
+        let meta = &self.call.meta;
+        let (service, address) = (meta.target().view.name(), &meta.endpoint().record.address);
+        let limit = humantime::format_duration(limit);
+        let text = format!(
+            "service {service}: the answer of {address} did not begin within {limit}, \
+             see retry.per_try_timeout"
+        );
+        AttemptError {
+            error: CallError::new(Reason::DeadlineExceeded, text),
+            outcome: AttemptOutcome::Cancelled,
+            progress: Progress::TimedOut(self.take_back()),
         }
     }
 
@@ -212,9 +278,10 @@ impl Exchange {
             let text = format!("service {service}: {address} sent what is not HTTP/2: {error}");
             return CallError::new(Reason::UpstreamProtocol, text);
         }
+        let rest = if self.call.terms.hold { "" } else { ", so it was not tried again" };
         let text = format!(
             "service {service}: {address} broke off after the call was sent ({error}); \
-             it may have been processed, so it was not tried again"
+             it may have been processed{rest}"
         );
         CallError::new(Reason::UpstreamReset, text)
     }
@@ -223,8 +290,10 @@ impl Exchange {
 /// Why the head of an answer did not come.
 #[derive(Debug)]
 pub enum Failed {
-    /// The endpoint, or the connection to it, ended the stream.
+    /// The endpoint, or the connection to it, ended the stream before the head,
     Upstream(h2::Error),
+    /// or behind it.
+    Broken(h2::Error),
     /// The caller went away.
     Cancelled,
 }

@@ -16,7 +16,10 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::CallMeta;
-use crate::{metrics::AttemptOutcome, model::Endpoint};
+use crate::{
+    metrics::AttemptOutcome,
+    model::{Endpoint, GrpcStatus},
+};
 
 /// Attempts that a text tells of, the last ones: it goes into a header.
 const MOST_SHOWN: usize = 8;
@@ -30,6 +33,8 @@ pub struct Ledger {
     held: Cell<Option<Instant>>,
     /// One for each endpoint of [`CallMeta::tried`].
     attempts: RefCell<SmallVec<[Moments; 1]>>,
+    /// Index of the one that moments are noted for.
+    current: Cell<usize>,
 }
 
 /// The moments of one attempt.
@@ -42,11 +47,14 @@ struct Moments {
     connected: Option<Instant>,
     /// When the head of the answer came.
     answered: Option<Instant>,
-    /// When it failed, and how.
+    /// When it failed, and how,
     failed: Option<(Instant, AttemptOutcome)>,
+    /// and with which status, where it was answered by one.
+    status: Option<GrpcStatus>,
 }
 
-/// What a call has spent, up to one moment. The parts add up to the whole.
+/// What a call has spent, up to one moment. The parts add up to the whole, but for attempts that ran
+/// side by side.
 #[derive(Clone, Debug)]
 pub struct Spent {
     /// From the arrival of the head to that moment.
@@ -66,6 +74,8 @@ pub struct Attempt {
     pub endpoint: Arc<Endpoint>,
     /// How it ended; none while it goes on.
     pub outcome: Option<AttemptOutcome>,
+    /// The status that was all of its answer, where that could be tried again.
+    pub status: Option<GrpcStatus>,
     /// Between the attempt before, or all that came before the first, and this one.
     pub pause: Duration,
     /// Waiting for a connection.
@@ -100,42 +110,67 @@ impl Ledger {
 
     /// An attempt begins.
     pub fn attempt(&self, now: Instant) {
-        let moments =
-            Moments { began: now, dials: false, connected: None, answered: None, failed: None };
-        self.attempts.borrow_mut().push(moments);
+        let mut attempts = self.attempts.borrow_mut();
+        self.current.set(attempts.len());
+        attempts.push(Moments {
+            began: now,
+            dials: false,
+            connected: None,
+            answered: None,
+            failed: None,
+            status: None,
+        });
     }
 
-    /// The newest attempt waits for a connection.
+    /// Index of the attempt that moments are noted for: the newest, but where several run side by side.
+    pub const fn current(&self) -> usize {
+        self.current.get()
+    }
+
+    /// Notes moments for an attempt that began earlier from now on.
+    pub fn go_on_with(&self, attempt: usize) {
+        self.current.set(attempt);
+    }
+
+    /// The attempt waits for a connection.
     pub fn dials(&self) {
-        if let Some(moments) = self.attempts.borrow_mut().last_mut() {
+        if let Some(moments) = self.attempts.borrow_mut().get_mut(self.current()) {
             moments.dials = true;
         }
     }
 
-    /// The newest attempt has its connection, after a wait. How long that was.
+    /// The attempt has its connection, after a wait. How long that was.
     pub fn connected(&self, now: Instant) -> Duration {
         let mut attempts = self.attempts.borrow_mut();
-        let Some(moments) = attempts.last_mut() else { return Duration::ZERO };
+        let Some(moments) = attempts.get_mut(self.current()) else { return Duration::ZERO };
         moments.connected = Some(now);
         now.saturating_duration_since(moments.began)
     }
 
-    /// The head of the answer to the newest attempt is here.
+    /// The head of its answer is here.
     pub fn answered(&self, now: Instant) {
-        if let Some(moments) = self.attempts.borrow_mut().last_mut() {
+        if let Some(moments) = self.attempts.borrow_mut().get_mut(self.current()) {
             moments.answered = Some(now);
         }
     }
 
     /// When the head of the answer came.
     pub fn answered_at(&self) -> Option<Instant> {
-        self.attempts.borrow().last().and_then(|moments| moments.answered)
+        self.attempts.borrow().get(self.current()).and_then(|moments| moments.answered)
     }
 
-    /// The newest attempt has failed.
+    /// The attempt has failed.
     pub fn failed(&self, now: Instant, outcome: AttemptOutcome) {
-        if let Some(moments) = self.attempts.borrow_mut().last_mut() {
+        if let Some(moments) = self.attempts.borrow_mut().get_mut(self.current()) {
             moments.failed = Some((now, outcome));
+        }
+    }
+
+    /// The attempt was answered by nothing but a status, which may be followed by another attempt.
+    pub fn rejected(&self, now: Instant, status: GrpcStatus) {
+        self.failed(now, AttemptOutcome::Ok);
+        if let Some(moments) = self.attempts.borrow_mut().get_mut(self.current()) {
+            moments.status = Some(status);
         }
     }
 }
@@ -143,7 +178,7 @@ impl Ledger {
 impl Spent {
     /// What `call` has spent until `now`; `outcome` is that of its last attempt, if it is over.
     pub fn new(call: &CallMeta, now: Instant, outcome: Option<AttemptOutcome>) -> Self {
-        let Ledger { resolved, held, attempts } = &call.ledger;
+        let Ledger { resolved, held, attempts, .. } = &call.ledger;
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
         let mut last = call.arrived;
         let mut part = |until: Option<Instant>| match until {
@@ -153,7 +188,7 @@ impl Spent {
         let (resolve, fault) = (part(resolved.get()), part(held.get()));
         let (attempts, tried) = (attempts.borrow(), call.tried.borrow());
         let attempts = attempts.iter().zip(tried.iter()).map(|(moments, endpoint)| {
-            let Moments { began, dials, connected, answered, failed } = *moments;
+            let Moments { began, dials, connected, answered, failed, status } = *moments;
             let end = failed.map_or(now, |(end, _)| end);
             let pause = part(Some(began));
             let connect = part(dials.then_some(connected.unwrap_or(end)));
@@ -161,7 +196,8 @@ impl Spent {
             let first_byte = was_connected.then(|| part(Some(answered.unwrap_or(end))));
             let body = answered.map(|_| part(Some(end)));
             let outcome = failed.map(|(_, outcome)| outcome).or(outcome);
-            Attempt { endpoint: Arc::clone(endpoint), outcome, pause, connect, first_byte, body }
+            let endpoint = Arc::clone(endpoint);
+            Attempt { endpoint, outcome, status, pause, connect, first_byte, body }
         });
         Self { attempts: attempts.collect(), total: since(call.arrived, now), resolve, fault }
     }
@@ -171,9 +207,12 @@ impl Spent {
     pub fn to_json(&self, most: usize) -> Value {
         let before = self.attempts.len().saturating_sub(most);
         let attempts = self.attempts[before..].iter().map(|attempt| {
-            let Attempt { endpoint, outcome, .. } = attempt;
+            let Attempt { endpoint, outcome, status, .. } = attempt;
             let mut entry = json!({ "endpoint": endpoint.record.address.as_str() });
             entry["outcome"] = outcome.map(AttemptOutcome::as_str).into();
+            if let Some(status) = status {
+                entry["grpc_status"] = status.name().into();
+            }
             for (name, part) in attempt.parts() {
                 entry[format!("{name}_ms")] = millis(part).into();
             }
@@ -225,8 +264,10 @@ impl fmt::Display for Spent {
         }
         for attempt in &self.attempts[before..] {
             write!(f, "{separator}{}", attempt.endpoint.record.address)?;
-            if let Some(outcome) = attempt.outcome {
-                write!(f, " {}", outcome.as_str())?;
+            match (attempt.status, attempt.outcome) {
+                (Some(status), _) => write!(f, " {}", status.name())?,
+                (None, Some(outcome)) => write!(f, " {}", outcome.as_str())?,
+                (None, None) => {}
             }
             for (name, part) in attempt.parts() {
                 write!(f, " {name}={}ms", millis(part))?;

@@ -58,7 +58,7 @@ pub struct CallMeta {
     pub deadline: Cell<Option<Instant>>,
     /// By what the newest endpoint was picked, or none was; none before, and for a call with a pin.
     pub decided: RefCell<Option<Decided>>,
-    /// Endpoints tried, the current one last.
+    /// Endpoints tried, one for each attempt.
     pub tried: RefCell<SmallVec<[Arc<Endpoint>; 3]>>,
     /// Where its time goes.
     pub ledger: Ledger,
@@ -251,11 +251,18 @@ impl CallMeta {
     /// # Panics
     /// Before `balance`; stages below it may rely on it.
     pub fn endpoint(&self) -> Arc<Endpoint> {
-        self.tried.borrow().last().cloned().expect("`balance` has chosen an endpoint")
+        let tried = self.tried.borrow();
+        let current = tried.get(self.ledger.current()).or(tried.last());
+        current.cloned().expect("`balance` has chosen an endpoint")
     }
 
     /// Number of the current attempt, from 1; 0 before the first.
     pub fn attempt(&self) -> usize {
+        self.attempts().min(self.ledger.current() + 1)
+    }
+
+    /// Attempts until now. Where several run side by side, the current one need not be the last.
+    pub fn attempts(&self) -> usize {
         self.tried.borrow().len()
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Pump {
     piece: Bytes,
     /// Whether the piece is the last.
     last: bool,
+    /// Trailers that have been looked at, and not handed over yet; empty where there are none.
+    ending: Option<Box<HeaderMap>>,
     state: State,
 }
 
@@ -52,12 +54,12 @@ pub(super) enum Ended {
 
 impl Pump {
     pub(super) const fn new(from: RecvStream) -> Self {
-        Self { from, piece: Bytes::new(), last: false, state: State::Data }
+        Self { from, piece: Bytes::new(), last: false, ending: None, state: State::Data }
     }
 
     /// Whether there was nothing to move from the beginning.
     pub(super) fn is_empty(&self) -> bool {
-        self.from.is_end_stream() && self.piece.is_empty()
+        self.from.is_end_stream() && self.piece.is_empty() && self.ending.is_none()
     }
 
     /// Whether all data has been handed over, and no trailers follow.
@@ -68,6 +70,31 @@ impl Pump {
     /// Whether trailers have been handed over.
     pub(super) fn has_sent_trailers(&self) -> bool {
         self.state == State::Over && !self.last
+    }
+
+    /// The trailers that were found where a first piece was looked for; empty where there are none.
+    pub(super) fn ending(&mut self) -> Option<&mut HeaderMap> {
+        self.ending.as_deref_mut()
+    }
+
+    /// Waits for a first piece, or for the end where there is none. Nothing is handed over.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        while self.state == State::Data && self.piece.is_empty() {
+            if let Some(piece) = ready!(self.from.poll_data(cx)) {
+                self.piece = piece?;
+                self.last = self.from.is_end_stream();
+            } else {
+                self.state = State::Trailers;
+            }
+            if self.piece.is_empty() && self.last {
+                self.state = State::Trailers;
+            }
+        }
+        if self.state == State::Trailers && self.ending.is_none() {
+            let trailers = ready!(self.from.poll_trailers(cx))?;
+            self.ending = Some(Box::new(trailers.unwrap_or_default()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Moves what can be moved. Ready once the end has been handed over.
@@ -150,7 +177,11 @@ impl Pump {
         to: &mut SendStream<Bytes>,
         tap: &mut impl Tap,
     ) -> Poll<Result<(), Ended>> {
-        let handed = match ready!(self.from.poll_trailers(cx)).map_err(Ended::Source)? {
+        let trailers = match self.ending.take() {
+            Some(trailers) => Some(*trailers).filter(|trailers| !trailers.is_empty()),
+            None => ready!(self.from.poll_trailers(cx)).map_err(Ended::Source)?,
+        };
+        let handed = match trailers {
             Some(trailers) => {
                 tap.trailers(&trailers);
                 to.send_trailers(trailers)

@@ -1,10 +1,17 @@
 //! The body of a call on its way up.
 
-use std::task::{Context, Poll, ready};
+mod copied;
+
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
+
+pub use copied::Copied;
 
 use super::pump::{Ended, Pump, Tap};
 
@@ -15,7 +22,8 @@ const REPLAY: usize = 64 << 10;
 /// small and the endpoint may still refuse the call, for another attempt.
 #[derive(Debug)]
 pub struct Upload {
-    pump: Pump,
+    /// What comes from downstream; none where all of it has come, and is kept.
+    pump: Option<Pump>,
     kept: Kept,
 }
 
@@ -27,6 +35,8 @@ struct Kept {
     replay: Replay,
     /// Pieces that have gone out, kept or not; trailers are one.
     pieces: usize,
+    /// Gets the same, where an attempt beside this one may need it.
+    copied: Option<Rc<Copied>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +52,12 @@ enum Replay {
 impl Upload {
     /// The body as it comes from downstream.
     pub const fn new(body: RecvStream) -> Self {
-        let kept = Kept { sent: Vec::new(), bytes: 0, replay: Replay::Keep, pieces: 0 };
-        Self { pump: Pump::new(body), kept }
+        Self { pump: Some(Pump::new(body)), kept: Kept::new(Vec::new(), Replay::Keep) }
     }
 
     /// Whether there is no body at all: the head ends the call.
     pub fn is_empty(&self) -> bool {
-        self.kept.sent.is_empty() && self.pump.is_empty()
+        self.kept.sent.is_empty() && self.pump.as_ref().is_none_or(Pump::is_empty)
     }
 
     /// Moves what can be moved. Ready once the upload is over for this endpoint.
@@ -64,8 +73,13 @@ impl Upload {
         if self.send_again(to).is_err() {
             return Poll::Ready(Ok(()));
         }
-        match ready!(self.pump.poll(cx, to, &mut self.kept)) {
-            Ok(()) | Err(Ended::Sink) => Poll::Ready(Ok(())),
+        let Some(pump) = &mut self.pump else { return Poll::Ready(Ok(())) };
+        match ready!(pump.poll(cx, to, &mut self.kept)) {
+            Ok(()) => {
+                self.kept.ended(pump);
+                Poll::Ready(Ok(()))
+            }
+            Err(Ended::Sink) => Poll::Ready(Ok(())),
             Err(Ended::Source(error)) => Poll::Ready(Err(error)),
         }
     }
@@ -80,13 +94,18 @@ impl Upload {
         self.kept.forget();
     }
 
+    /// Whether all that went out is still there.
+    pub fn can_rewind(&self) -> bool {
+        self.kept.replay != Replay::Over && !self.pump.as_ref().is_some_and(Pump::has_sent_trailers)
+    }
+
     /// Makes the upload begin again, if all that went out is still there.
     pub fn rewind(&mut self) -> bool {
-        if matches!(self.kept.replay, Replay::Over) || self.pump.has_sent_trailers() {
-            return false;
+        let can = self.can_rewind();
+        if can {
+            self.kept.replay = Replay::Again(0);
         }
-        self.kept.replay = Replay::Again(0);
-        true
+        can
     }
 
     /// Sends what an earlier attempt had sent: at most 64 KiB, which h2 may hold until there is room.
@@ -96,8 +115,10 @@ impl Upload {
                 self.kept.replay = Replay::Keep;
                 break;
             };
-            let last = at + 1 == self.kept.sent.len() && self.pump.is_over();
+            let all = self.pump.as_ref().is_none_or(Pump::is_over);
+            let last = at + 1 == self.kept.sent.len() && all;
             to.send_data(piece.clone(), last)?;
+            self.kept.pieces += 1;
             self.kept.replay = Replay::Again(at + 1);
         }
         Ok(())
@@ -105,9 +126,23 @@ impl Upload {
 }
 
 impl Kept {
+    const fn new(sent: Vec<Bytes>, replay: Replay) -> Self {
+        Self { sent, bytes: 0, replay, pieces: 0, copied: None }
+    }
+
     fn forget(&mut self) {
         self.replay = Replay::Over;
         self.sent = Vec::new();
+    }
+
+    /// The body has ended, in trailers or without.
+    fn ended(&self, pump: &Pump) {
+        let Some(copied) = &self.copied else { return };
+        if self.replay == Replay::Over || pump.has_sent_trailers() {
+            copied.give_up();
+        } else {
+            copied.complete(&self.sent);
+        }
     }
 }
 
@@ -119,6 +154,9 @@ impl Tap for Kept {
         }
         self.bytes += piece.len();
         if self.bytes > REPLAY {
+            if let Some(copied) = &self.copied {
+                copied.give_up();
+            }
             self.forget();
         } else {
             self.sent.push(piece.clone());

@@ -6,6 +6,7 @@
 
 mod limits;
 mod register;
+mod retry;
 mod route;
 
 use std::{
@@ -134,6 +135,7 @@ fn node(raw: &RawNode) -> Node {
 fn checked(raw: &RawPolicy, base: &Policy, problems: &mut Problems) -> Arc<Policy> {
     let policy = policy(raw, base);
     limits::check(raw, &policy, problems);
+    retry::check(raw, &policy, problems);
     Arc::new(policy)
 }
 
@@ -152,6 +154,10 @@ pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
         limits: match raw.limits.get() {
             Some(raw) => limits::limits(raw, base.limits.as_deref()),
             None => base.limits.clone(),
+        },
+        retry: match raw.retry.get() {
+            Some(raw) => retry::retry(raw, &base.retry),
+            None => base.retry.clone(),
         },
         zone_preference: raw.zone_preference.get().copied().unwrap_or(base.zone_preference),
         slow_start: raw.slow_start.get().copied().unwrap_or(base.slow_start),

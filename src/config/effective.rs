@@ -15,13 +15,14 @@ use super::{
     limits::Limits,
     raw::{
         RawAdmin, RawFile, RawLimits, RawListener, RawLivePolicy, RawNode, RawPolicy, RawRegister,
-        RawRoute, RawSource,
+        RawRetry, RawRoute, RawSource,
     },
     render::render,
+    retry::Retry,
     settings::{EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
     table::Key,
-    text::{Brake, Format, HeaderText, Kind, PlainText, Positive, SourceName},
-    value::{Count, Value},
+    text::{Brake, Format, HeaderText, Kind, Method, PlainText, Positive, SourceName},
+    value::{Count, Share, Value},
 };
 
 /// `settings` as a file. Loading the text gives equal settings.
@@ -145,6 +146,7 @@ impl From<&Policy> for RawPolicy {
             subset: Count(policy.subset).into(),
             hash_on: policy.hash_on.clone().into(),
             peak_ewma_decay: Positive(policy.peak_ewma_decay).into(),
+            retry: RawRetry::from(&policy.retry).into(),
             limits: RawLimits::from(&policy.limits.as_deref().cloned().unwrap_or_default()).into(),
         }
     }
@@ -159,6 +161,22 @@ impl From<&Limits> for RawLimits {
             burst: Count(limits.burst).into(),
             rate_by: limits.rate_by.clone().into(),
             adaptive: limits.adaptive.into(),
+        }
+    }
+}
+
+impl From<&Retry> for RawRetry {
+    fn from(retry: &Retry) -> Self {
+        let methods = retry.hedge_methods.iter().cloned().map(Method);
+        Self {
+            on: retry.on.codes().collect::<Vec<_>>().into(),
+            per_try_timeout: retry.per_try_timeout.unwrap_or_default().into(),
+            backoff: retry.backoff.into(),
+            backoff_max: retry.backoff_max.into(),
+            budget: Share(retry.budget).into(),
+            budget_min_per_second: Count(retry.budget_min_per_second).into(),
+            hedge_after: retry.hedge_after.unwrap_or_default().into(),
+            hedge_methods: methods.collect::<Vec<_>>().into(),
         }
     }
 }
@@ -244,6 +262,17 @@ mod tests {
             connect_timeout = "1ms"
             attempts = 1
             limits = { adaptive = true, max_in_flight_per_endpoint = 7, rate_by = "method" }
+            [service.often]
+            attempts = 4
+            [service.often.retry]
+            on = ["unavailable", "RESOURCE_EXHAUSTED"]
+            per_try_timeout = "100ms"
+            backoff = "10ms"
+            backoff_max = "1s"
+            budget = 0.07
+            budget_min_per_second = 0
+            hedge_after = "20ms"
+            hedge_methods = ["/orders.v1.Orders/Get"]
             [service.keyed]
             balance = "maglev"
             zone_preference = "prefer"

@@ -19,12 +19,13 @@ use super::{
     HashOn,
     etcd_url::EtcdUrl,
     limits::RateBy,
+    retry::RetryCode,
     settings::{
         AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, ZonePreference,
     },
     table::{TableDef, table},
-    text::{Brake, Format, HeaderText, Kind, PlainText, Positive, SourceName},
-    value::Count,
+    text::{Brake, Format, HeaderText, Kind, Method, PlainText, Positive, SourceName},
+    value::{Count, Share},
 };
 use crate::model::{Selectors, ServiceName};
 
@@ -196,6 +197,8 @@ table! {
         peak_ewma_decay: Positive,
         /// How many calls are let through.
         limits: RawLimits,
+        /// When a call is tried again that an endpoint may have worked on.
+        retry: RawRetry,
     }
 }
 
@@ -219,6 +222,37 @@ table! {
         /// Whether the calls that wait for the first byte of their answer are kept to a number that
         /// follows the service's latency: fewer when it rises, more when it falls.
         adaptive: bool,
+    }
+}
+
+table! {
+    /// When a gRPC call is tried again beyond what is always: where no endpoint can have worked on it.
+    /// Each attempt is on an endpoint that the call has not tried, `attempts` in all; none follows once
+    /// a message of the answer has gone to the caller, once more than 64 KiB of the call have gone out,
+    /// or where the call is itself a retry (grpc-previous-rpc-attempts).
+    struct RawRetry {
+        /// gRPC statuses after which a call is tried again, such as ["unavailable"]; empty for none.
+        /// The head of an answer is then held back until its first message or its status is there.
+        on: Vec<RetryCode>,
+        /// Longest time from sending an attempt to the beginning of its answer: one that takes longer
+        /// is ended, and the call is tried again; "0s" for no limit.
+        per_try_timeout: Duration,
+        /// Wait before the second attempt, at least the half of it at random; doubled for each further
+        /// one. A grpc-retry-pushback-ms of the endpoint wins.
+        backoff: Duration,
+        /// Longest such wait.
+        backoff_max: Duration,
+        /// Further attempts of the service at most, as a share of its calls in the last 10 seconds, by
+        /// all workers together.
+        budget: Share,
+        /// Further attempts a second that are made in any case.
+        budget_min_per_second: Count<0, 1_000_000>,
+        /// Time without an answer after which a second attempt begins beside the first, and so on up to
+        /// `attempts`; the first good answer wins, the others are cancelled. "0s" for never.
+        hedge_after: Duration,
+        /// Paths of the methods that are hedged, such as ["/orders.v1.Orders/Get"]: only those that
+        /// may be done twice.
+        hedge_methods: Vec<Method>,
     }
 }
 

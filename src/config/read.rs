@@ -184,6 +184,25 @@ mod tests {
                 "[defaults.limits]\nadaptive = 1",
                 "2:12: defaults.limits.adaptive: found the number 1; allowed: true",
             ),
+            (
+                "[defaults.retry]\non = [\"ok\"]",
+                "2:7: defaults.retry.on: \"ok\" is no error; allowed",
+            ),
+            (
+                "[defaults.retry]\non = [\"unavailble\"]",
+                "2:7: defaults.retry.on: \"unavailble\" is unknown (did you mean \"unavailable\"?)",
+            ),
+            (
+                "[defaults]\nattempts = 1\nretry.on = [\"aborted\"]",
+                "3:12: retry.on: needs `attempts` of at least 2",
+            ),
+            ("[defaults.retry]\nbudget = 20", "2:10: defaults.retry.budget: found the number 20"),
+            ("[defaults.retry]\nbackoff = \"1s\"", "2:11: retry.backoff: is longer than"),
+            ("[defaults.retry]\nhedge_after = \"1s\"", "2:15: retry.hedge_after: needs `hedge_m"),
+            (
+                "[defaults.retry]\nhedge_methods = [\"/a/B\"]",
+                "2:17: retry.hedge_methods: needs `hedge_after`",
+            ),
             ("[[source]]\n[[source]]", "2:1: source.name: \"main\" is taken"),
             ("[[source]]\nendpoints = []", "2:13: source.endpoints: at least one is needed"),
             ("[[source]]\nendpoints = [\"a:1\"]", "2:14: source.endpoints: \"a:1\" is not the URL"),

@@ -20,6 +20,7 @@ pub use route::{
 use super::HashOn;
 use super::limits::Limits;
 use super::register::Register;
+use super::retry::Retry;
 use crate::model::{Selectors, ServiceName};
 
 /// Everything that one configuration says, checked. The default is what an empty file says, but
@@ -316,6 +317,8 @@ pub struct Policy {
     pub slow_call: Option<Duration>,
     /// How many calls are let through; none where nothing is limited.
     pub limits: Option<Arc<Limits>>,
+    /// When a call is tried again that an endpoint may have worked on.
+    pub retry: Retry,
     /// Which zone goes first.
     pub zone_preference: ZonePreference,
     /// How long a new endpoint takes to get its whole weight; zero for no time.
@@ -340,6 +343,7 @@ impl Default for Policy {
             timeout: None,
             slow_call: Some(Duration::from_secs(1)),
             limits: None,
+            retry: Retry::default(),
             zone_preference: ZonePreference::default(),
             slow_start: Duration::ZERO,
             subset: 0,

@@ -59,7 +59,7 @@ pub(super) fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }
 
-fn unknown_word<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn unknown_word<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
     match nearest(text, known) {
         Some(near) => format!("{text:?} is unknown (did you mean {near:?}?)"),
         None => format!("{text:?} is unknown"),

@@ -190,6 +190,35 @@ impl Value for PercentValue {
 
 const PERCENT: &str = "a number from 0.0 to 100.0";
 
+/// A share of a whole, from 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share(pub(super) Percent);
+
+impl Value for Share {
+    fn shape() -> Shape {
+        Shape::Value(SHARE.to_owned())
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>, scope: &Scope, problems: &mut Problems) -> Option<Self> {
+        let number: Option<f64> = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let share = number.and_then(|number| Percent::new(number * 100.0));
+        if share.is_none() {
+            unexpected(value, scope, SHARE, problems);
+        }
+        share.map(Self)
+    }
+
+    fn write(&self) -> toml::Value {
+        (self.0.get() / 100.0).into()
+    }
+}
+
+const SHARE: &str = "a number from 0.0 to 1.0";
+
 /// Text by key; numbers and booleans may be written as such.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Metadata(pub(super) BTreeMap<String, String>);

@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use super::why;
-use crate::call::{CallError, CallMeta, Kind};
 use bytes::Bytes;
 use h2::{Reason as Code, SendStream, server::SendResponse};
 use http::{
@@ -11,12 +9,16 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 
+use super::why;
+use crate::{
+    call::{CallError, CallMeta, Kind},
+    retry::{PUSHBACK, Pushback},
+};
+
 const PILLION_ERROR: HeaderName = HeaderName::from_static("pillion-error");
 const PILLION_WHY: HeaderName = HeaderName::from_static("pillion-why");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// Milliseconds after which a gRPC client that retries does (gRFC A6).
-const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Answers a call whose answer has not begun: trailers-only for gRPC, else a status and a text.
 pub(super) fn refuse(respond: &mut SendResponse<Bytes>, meta: &CallMeta, error: &CallError) {
@@ -34,7 +36,7 @@ pub(super) fn refuse(respond: &mut SendResponse<Bytes>, meta: &CallMeta, error: 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     name_reason(headers, Kind::Http, error);
-    if let Some(after) = error.pushback {
+    if let Some(Pushback::After(after)) = error.pushback {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs() + 1));
     }
     *response.status_mut() = http::StatusCode::from_u16(error.statuses.http).unwrap_or_default();
@@ -72,9 +74,8 @@ fn status(headers: &mut HeaderMap, error: &CallError) {
         headers.insert(GRPC_MESSAGE, message);
     }
     name_reason(headers, Kind::Grpc, error);
-    if let Some(after) = error.pushback {
-        let millis = u32::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u32::MAX);
-        headers.insert(GRPC_RETRY_PUSHBACK, HeaderValue::from(millis));
+    if let Some(pushback) = error.pushback {
+        headers.insert(PUSHBACK, pushback.to_value());
     }
 }
 

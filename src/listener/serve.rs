@@ -16,7 +16,7 @@ use tower::Service;
 
 use super::answer;
 use crate::{
-    call::{Broken, Call, CallError, CallMeta, Exchange, Outcome, Reply, Upload},
+    call::{Broken, Call, CallError, CallMeta, Exchange, Outcome, Reply, Terms, Upload},
     middleware::exceeded,
 };
 
@@ -32,7 +32,12 @@ where
 {
     let (head, body) = request.into_parts();
     let meta = Rc::new(CallMeta::new(&head, source));
-    let call = Box::new(Call { head, upload: Upload::new(body), meta: Rc::clone(&meta) });
+    let call = Box::new(Call {
+        head,
+        upload: Upload::new(body),
+        meta: Rc::clone(&meta),
+        terms: Terms::default(),
+    });
     let replying = chain.call(call);
     finish(replying, respond, meta)
 }

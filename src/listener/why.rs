@@ -41,7 +41,7 @@ pub(super) fn line(meta: &CallMeta) -> String {
     tell("stages", (!stages.is_empty()).then_some(&*stages), MOST_LIST);
     tell("dropped", meta.dropped().filter(|text| !text.is_empty()).as_deref(), MOST_LIST);
     let spent = Spent::new(meta, Instant::now(), None);
-    let _ = write!(why, " attempts={} total={}ms", meta.attempt(), millis(spent.total));
+    let _ = write!(why, " attempts={} total={}ms", meta.attempts(), millis(spent.total));
     let parts = spent.to_string();
     if !parts.is_empty() {
         let _ = write!(why, "; {parts}");

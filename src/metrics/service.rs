@@ -111,9 +111,14 @@ impl ServiceMetrics {
         self.attempts[outcome as usize].inc();
     }
 
-    /// Another attempt follows one that ended like this.
-    pub fn retried(&self, after: AttemptOutcome) {
-        self.families.retries.with_label_values(&[&self.label, after.as_str()]).inc();
+    /// Another attempt is made for this reason: how the one before ended, or what it lacked.
+    pub fn retried(&self, reason: &str) {
+        self.families.retries.with_label_values(&[&*self.label, reason]).inc();
+    }
+
+    /// No other attempt is made, for this reason, where the policy would have had one.
+    pub fn retry_skipped(&self, reason: &str) {
+        self.families.retries_skipped.with_label_values(&[&*self.label, reason]).inc();
     }
 
     /// A route held the call up or aborted it: `delay` or `abort`.

@@ -1,6 +1,7 @@
 //! Chooses an endpoint for each attempt, and decides whether there is another attempt.
 
 mod feedback;
+mod retry;
 
 use std::{
     future::Future,
@@ -33,6 +34,9 @@ pub struct Balance<S> {
     inner: S,
 }
 
+/// The attempts of a call that may be tried again although an endpoint has worked on it.
+type Retried = Pin<Box<dyn Future<Output = Result<Reply, CallError>>>>;
+
 impl<S> Layer<S> for BalanceLayer {
     type Service = Balance<S>;
 
@@ -43,11 +47,12 @@ impl<S> Layer<S> for BalanceLayer {
 
 impl<S> Service<Box<Call>> for Balance<S>
 where
-    S: Service<Box<Call>, Response = Reply, Error = AttemptError> + Clone,
+    S: Service<Box<Call>, Response = Reply, Error = AttemptError> + Clone + 'static,
+    S::Future: 'static,
 {
     type Response = Reply;
     type Error = CallError;
-    type Future = Either<Attempts<S>, Ready<Result<Reply, CallError>>>;
+    type Future = Either<Attempts<S>, Either<Retried, Ready<Result<Reply, CallError>>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
@@ -56,9 +61,12 @@ where
     fn call(&mut self, call: Box<Call>) -> Self::Future {
         note_key(&call);
         if let Err(error) = choose(&call.meta) {
-            return Either::Right(now(Err(explain(&call.meta, error))));
+            return Either::Right(Either::Right(now(Err(explain(&call.meta, error)))));
         }
         call.meta.ledger.first_attempt(call.meta.arrived);
+        if retry::applies(&call) {
+            return Either::Right(Either::Left(Box::pin(retry::run(self.inner.clone(), call))));
+        }
         let meta = Rc::clone(&call.meta);
         let attempt = self.inner.call(call);
         Either::Left(Attempts { attempt, inner: self.inner.clone(), meta })
@@ -129,6 +137,19 @@ fn note_decision(meta: &CallMeta, choice: &Choice, rule: Option<usize>) {
     if meta.explain.get() {
         // Remembered with the stages: later the endpoints may be in other states.
         drop(meta.dropped());
+    }
+}
+
+/// Whether there is an endpoint that the call has not tried.
+fn has_another(meta: &CallMeta) -> bool {
+    let (target, tried) = (meta.target(), meta.tried.borrow());
+    match meta.pin.get() {
+        Some(pin) => pinned(target, pin, &tried, 0).is_ok(),
+        None => target
+            .view
+            .choice(&target.selectors, &target.policy)
+            .pick(meta.key.get(), &tried)
+            .is_ok(),
     }
 }
 
@@ -248,7 +269,7 @@ fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     let now = Instant::now();
     meta.ledger.failed(now, outcome);
     let Progress::Unprocessed(call) = progress else { return Err(error) };
-    let attempts = meta.attempt();
+    let attempts = meta.attempts();
     if attempts >= target.policy.attempts as usize {
         return Err(exhausted(error, attempts));
     }
@@ -259,7 +280,7 @@ fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
         return Err(exhausted(error, attempts));
     }
     meta.ledger.attempt(now);
-    target.view.metrics.retried(outcome);
+    target.view.metrics.retried(outcome.as_str());
     Ok(call)
 }
 

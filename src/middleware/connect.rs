@@ -151,7 +151,7 @@ fn late(call: &Call) -> AttemptError {
     AttemptError {
         error: exceeded(&call.meta),
         outcome: AttemptOutcome::Cancelled,
-        progress: Progress::MaybeProcessed,
+        progress: Progress::MaybeProcessed(None),
     }
 }
 

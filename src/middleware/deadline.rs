@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Layer, Service};
 
 use crate::{
-    call::{Call, CallError, CallMeta, Reply, Spent, millis},
+    call::{Call, CallError, CallMeta, Reply, Spent, Target, millis},
     config::{Connection, Policy},
     grpc_timeout::{self, GRPC_TIMEOUT},
     metrics::AttemptOutcome,
@@ -113,10 +113,7 @@ pub(super) fn too_late(meta: &CallMeta, last: &CallError, now: Instant) -> Optio
     if left.is_zero() {
         return Some(exceeded(meta));
     }
-    if target.policy.connection != Connection::Fresh {
-        return None;
-    }
-    let connect = target.view.fastest_connect.get(now).filter(|connect| left < *connect)?;
+    let connect = connect_time(target, now).filter(|connect| left < *connect)?;
     let service = target.view.name();
     let (left, connect) = (millis(left), millis(connect));
     let text = format!(
@@ -128,17 +125,28 @@ pub(super) fn too_late(meta: &CallMeta, last: &CallError, now: Instant) -> Optio
     Some(CallError::new(Reason::DeadlineExceeded, text))
 }
 
+/// Whether what is left of the deadline at `then` is enough for a further attempt.
+pub(super) fn leaves_time(meta: &CallMeta, then: Instant) -> bool {
+    let Some(deadline) = meta.deadline.get() else { return true };
+    let connect = connect_time(meta.target(), then).unwrap_or_default();
+    deadline.saturating_duration_since(then) > connect
+}
+
+/// How long it takes to connect at best, where a call has to.
+fn connect_time(target: &Target, now: Instant) -> Option<Duration> {
+    let connects = target.policy.connection == Connection::Fresh;
+    connects.then(|| target.view.fastest_connect.get(now)).flatten()
+}
+
 /// What the caller is told: where the time went.
 pub(crate) fn exceeded(meta: &CallMeta) -> CallError {
     let now = Instant::now();
     let service = meta.target().view.name();
     let limit = meta.deadline.get().unwrap_or(now).duration_since(meta.arrived);
     let limit = humantime::format_duration(limit);
-    let place = match (meta.attempt(), meta.tried.borrow().last()) {
-        (attempt, Some(endpoint)) => {
-            format!("in attempt {attempt}, on {}", endpoint.record.address)
-        }
-        (_, None) => "before an endpoint was chosen".to_owned(),
+    let place = match meta.attempt() {
+        0 => "before an endpoint was chosen".to_owned(),
+        attempt => format!("in attempt {attempt}, on {}", meta.endpoint().record.address),
     };
     let spent = Spent::new(meta, now, Some(AttemptOutcome::Cancelled));
     let text = format!("service {service}: the deadline of {limit} passed {place} ({spent})");

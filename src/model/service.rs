@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::{Endpoint, ServiceName, Snapshot};
+use super::{Endpoint, LastSeconds, ServiceName, Snapshot};
 
 /// One service that some source knows: its name and the pointer to its newest [`Snapshot`].
 ///
@@ -21,6 +21,10 @@ use super::{Endpoint, ServiceName, Snapshot};
 pub struct Service {
     name: ServiceName,
     snapshot: ArcSwap<Snapshot>,
+    /// Calls that the policy lets be tried again although an endpoint may have worked on them,
+    pub retriable: LastSeconds,
+    /// and how often that was done.
+    pub retries: LastSeconds,
     calls: AtomicU64,
     changes: AtomicU64,
     retired: AtomicBool,
@@ -32,6 +36,8 @@ impl Service {
         Self {
             name: snapshot.service.clone(),
             snapshot: ArcSwap::from_pointee(snapshot),
+            retriable: LastSeconds::default(),
+            retries: LastSeconds::default(),
             calls: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             retired: AtomicBool::new(false),

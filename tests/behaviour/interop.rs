@@ -15,7 +15,7 @@ use crate::tonic_peer::{TonicClient, TonicServer};
 use crate::wait::{soon, until};
 
 /// What a client gets from every server.
-fn expected() -> Value {
+pub(crate) fn expected() -> Value {
     json!({
         "unary": {
             "reply": "hello",
@@ -83,7 +83,7 @@ async fn an_error_of_the_proxy_is_a_grpc_status_for_tonic_and_for_python() {
 }
 
 /// The same as `tests/peers/echo_client.py`, but for the deadline.
-async fn tonic_calls_in_every_way(proxy: SocketAddr) -> Value {
+pub(crate) async fn tonic_calls_in_every_way(proxy: SocketAddr) -> Value {
     let mut client = TonicClient::connect(proxy, "echo").await;
     json!({
         "unary": unary(&mut client).await,

@@ -51,6 +51,7 @@ mod ports;
 mod registry;
 mod reload;
 mod retries;
+mod retry_policy;
 mod routes;
 mod scrape;
 mod stopping;
