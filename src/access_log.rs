@@ -86,14 +86,14 @@ struct Line {
 impl Line {
     fn new(call: &CallMeta, outcome: Outcome, now: Instant) -> Self {
         let target = call.target.get();
-        let tried = call.tried.borrow();
+        let current = (call.attempts() > 0).then(|| call.endpoint());
         let (status, error) = outcome.told(call.kind);
         let spent = Spent::new(call, now, Some(outcome.of_attempt()));
         let fields = vec![
             ("time", humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
             ("service", target.map_or("", |target| target.view.name().as_str()).into()),
             ("path", call.uri.path().into()),
-            ("endpoint", tried.last().map_or("", |e| e.record.address.as_str()).into()),
+            ("endpoint", current.as_ref().map_or("", |e| e.record.address.as_str()).into()),
             ("attempts", call.attempts().into()),
             ("status", (&*status).into()),
             ("error", error.into()),

@@ -308,12 +308,15 @@ impl Running {
         let source = "[[source]]\nkind = \"file\"\npath = \"services.toml\"\n";
         let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfilter = \"gpu;\"\nfault.delay = \"1ms\"\n";
         let url = etcd.url();
-        let limits = "[defaults.limits]\nrate = 1\nadaptive = true\n";
+        let limits = "[defaults.limits]\nrate = 1\nadaptive = true\n\
+                      [service.failing.retry]\non = [\"unavailable\"]\n";
         let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");
         let register =
             "[[register]]\nservice = \"y\"\naddress = \"127.0.0.1:1\"\nformat = \"go-zero\"\n";
         let config = [source, route, limits, &policy, register].concat();
-        let mut running = Self::start_with(&config, &(entry(1) + &entry(2)));
+        let failing = failing().await;
+        let failing = format!("[[endpoint]]\nservice=\"failing\"\naddress=\"{failing}\"\n");
+        let mut running = Self::start_with(&config, &(entry(1) + &entry(2) + &failing));
         running._etcd = Some(etcd);
         running
     }
@@ -347,14 +350,24 @@ impl Running {
 
     /// A request that leaves the proxy with an error: both endpoints are tried, or a limit is met.
     async fn call(&self, error: &str) {
+        let headers = self.send(http::Request::get("http://x/").body(()).unwrap()).await;
+        assert_eq!(headers["pillion-error"], error);
+    }
+
+    /// A gRPC call that the only endpoint of its service fails.
+    async fn call_failing(&self) {
+        let call = http::Request::post("http://failing/a.B/C");
+        let headers = self.send(call.header("content-type", "application/grpc").body(()).unwrap());
+        assert_eq!(headers.await["grpc-status"], "14");
+    }
+
+    async fn send(&self, request: http::Request<()>) -> http::HeaderMap {
         let io =
             tokio::net::UnixStream::connect(self.folder.path().join("listener")).await.unwrap();
         let (mut client, connection) = h2::client::handshake(io).await.unwrap();
         tokio::spawn(connection);
-        let request = http::Request::get("http://x/").body(()).unwrap();
         let (response, _) = client.send_request(request, true).unwrap();
-        let response = response.await.unwrap();
-        assert_eq!(response.headers()["pillion-error"], error);
+        response.await.unwrap().into_parts().0.headers
     }
 
     fn scrape(&self) -> String {
@@ -364,6 +377,22 @@ impl Running {
         admin.read_to_string(&mut answer).unwrap();
         answer
     }
+}
+
+/// An endpoint that answers UNAVAILABLE: where it listens.
+async fn failing() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let mut connection = h2::server::handshake(tcp).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let answer = http::Response::builder().header("grpc-status", "14");
+                respond.send_response(answer.body(()).unwrap(), true).unwrap();
+            }
+        }
+    });
+    address
 }
 
 impl Drop for Running {
@@ -398,6 +427,7 @@ async fn every_metric_in_the_documents_and_alerts_is_in_a_scrape() {
     let running = Running::start().await;
     running.call("connect_failed").await;
     running.call("overloaded").await;
+    running.call_failing().await;
     let mut scrape = running.scrape();
     while !scrape.contains("refused\"} 1") {
         scrape = running.scrape();

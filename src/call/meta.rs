@@ -252,7 +252,7 @@ impl CallMeta {
     /// Before `balance`; stages below it may rely on it.
     pub fn endpoint(&self) -> Arc<Endpoint> {
         let tried = self.tried.borrow();
-        let current = tried.get(self.ledger.current()).or(tried.last());
+        let current = tried.get(self.ledger.current()).or_else(|| tried.last());
         current.cloned().expect("`balance` has chosen an endpoint")
     }
 

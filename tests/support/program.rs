@@ -126,6 +126,12 @@ impl Pillion {
         self.listeners[0].parse().unwrap()
     }
 
+    /// All places where applications connect.
+    #[allow(dead_code, reason = "tests/behaviour uses it")]
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
     /// Where operators connect.
     pub(crate) fn admin(&self) -> &str {
         &self.admin

@@ -59,6 +59,16 @@ pub(crate) async fn call_in_every_way(proxy: SocketAddr, authority: &str) -> Val
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Calls it once with a retry policy of five attempts after UNAVAILABLE: the status that comes of it.
+pub(crate) async fn call_with_retries(proxy: SocketAddr, authority: &str) -> i64 {
+    let mut client = python("retrying_client.py");
+    client.arg(proxy.to_string()).arg(authority);
+    let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the Python client failed:\n{errors}");
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
 fn python(script: &str) -> Command {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let of_setup = home.join(".venv/bin/python");
