@@ -16,9 +16,9 @@ test: ## all tests
 	tools/setup
 	python3 -m unittest discover -s benches/tests -t benches -q
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		set -x; cargo test --doc -q && cargo nextest run --no-fail-fast; \
+		set -x; cargo test --doc -q && cargo nextest run --workspace --no-fail-fast; \
 	else \
-		set -x; cargo test; \
+		set -x; cargo test --workspace; \
 	fi
 
 test-long: ## the tests that take minutes, on an optimised build
@@ -36,15 +36,15 @@ fuzz: ## each record format against what a fuzzer makes up; needs cargo-fuzz and
 
 lint: export RUSTDOCFLAGS = -D warnings
 lint: ## formatting, clippy, documentation, licences and advisories
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo doc --no-deps --document-private-items
 	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny check; \
 	else echo "cargo deny is not installed: licences and advisories are not checked"; fi
 
 bench: ## pillion beside other proxies, see benches/README.md; ARGS=--quick for a look
 	tools/setup bench
-	cargo build --release
+	cargo build --release -p pillion -p pillion-load
 	benches/run $(ARGS)
 
 docs: ## documentation of the code, in target/doc

@@ -18,9 +18,9 @@ PATH = "/bench.Echo/Call"
 
 @contextlib.contextmanager
 def running(
-    response_bytes: int, core: int, scratch: Path, count: int = COUNT
+    response_bytes: int, cores: str, scratch: Path, count: int = COUNT, extra: tuple[str, ...] = ()
 ) -> Iterator[list[int]]:
-    """Starts the backends; gives their ports."""
+    """Starts the backends, with more arguments if need be; gives their ports."""
     page = scratch / "htdocs" / PATH.lstrip("/")
     page.parent.mkdir(parents=True)
     page.write_bytes(message(response_bytes))
@@ -29,9 +29,9 @@ def running(
         for number in range(count):
             port = network.free_port()
             command = ["nghttpd", "--no-tls", "--address=127.0.0.1"]
-            command += ["--trailer=grpc-status: 0", f"--htdocs={scratch / 'htdocs'}", str(port)]
+            command += ["--trailer=grpc-status: 0", f"--htdocs={scratch / 'htdocs'}", *extra, str(port)]
             log = scratch / f"backend{number}.log"
-            servers.enter_context(Server(command, core, log)).wait_until_it_accepts(port)
+            servers.enter_context(Server(command, cores, log)).wait_until_it_accepts(port)
             ports.append(port)
         yield ports
 

@@ -10,14 +10,14 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import cases, kernel, network, report
+from bench import cases, kernel, network, report, tool
 from bench.process import Failed
 from bench.proxies import PILLION, PROXIES, ROOT, Proxy, search_path
 
 RESULTS = ROOT / "benches" / "results" / "latest.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 ROUNDS = 5
-NEEDED = ["h2load", "nghttpd", "taskset"]
+NEEDED = ["h2load", "nghttpd", "nft", "taskset", tool.PROGRAM]
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     options = parse_arguments()
     if options.list:
         for case in cases.CASES:
-            print(f"{case.name:12}  {case.title}")
+            print(f"{case.name:15}  {case.title}")
         return 0
     # As for Ctrl-C: leave by an exception, so that every server is ended on the way.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -34,7 +34,9 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     missing = [program for program in NEEDED if shutil.which(program) is None]
     if missing or len(cores) < 2:
-        print(f"needs two cores and {', '.join(NEEDED)}: try tools/setup bench", file=sys.stderr)
+        print(
+            f"needs two cores and {', '.join(missing or NEEDED)}: try make bench", file=sys.stderr
+        )
         return 2
     allow_many_connections()
 
@@ -104,16 +106,20 @@ def run_rounds(
     options: argparse.Namespace, programs: dict[str, str], results: report.Results
 ) -> None:
     """Measures everything, interleaved: what disturbs the machine for a while disturbs all."""
+    there = [proxy for proxy in PROXIES if proxy.name in programs]
+    entrants = {case.name: case.entrants(there) for case in options.cases}
+    for name, proxies in entrants.items():
+        results.expect(name, [proxy.name for proxy in proxies])
     for round_ in range(1, options.rounds + 1):
         results.busy = max(results.busy, kernel.busy_share(1.0))
         for case in options.cases:
-            able = [p for p in PROXIES if p.name in programs and cases.able(case, p)]
-            for proxy in rotated(able, round_):
-                label = f"round {round_}/{options.rounds}  {case.name:12}  {proxy.name:8}"
+            if round_ > case.rounds:
+                continue
+            for proxy in rotated(entrants[case.name], round_):
+                label = f"round {round_}/{options.rounds}  {case.name:15}  {proxy.name:15}"
+                program = programs[proxy.program or proxy.name]
                 try:
-                    figures = cases.measure(
-                        case, proxy, programs[proxy.name], results.cores, options.seconds
-                    )
+                    figures = cases.measure(case, proxy, program, results.cores, options.seconds)
                 except (Failed, OSError) as error:
                     results.failures.append(f"{case.name}, {proxy.name}, round {round_}: {error}")
                     print(f"{label}  failed: {error}", file=sys.stderr)

@@ -21,7 +21,7 @@ BATCH = 50
 
 
 @contextlib.contextmanager
-def running(core: int, scratch: Path) -> Iterator[int]:
+def running(cores: str, scratch: Path) -> Iterator[int]:
     """Starts etcd on a folder of its own; gives its port."""
     client, peer = (f"http://127.0.0.1:{network.free_port()}" for _ in range(2))
     command = ["etcd", f"--data-dir={scratch / 'etcd'}", "--log-level=error"]
@@ -29,7 +29,7 @@ def running(core: int, scratch: Path) -> Iterator[int]:
     command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
     command += [f"--initial-cluster=default={peer}"]
     port = int(client.rpartition(":")[2])
-    with Server(command, core, scratch / "etcd.log") as server:
+    with Server(command, cores, scratch / "etcd.log") as server:
         server.wait_until_it_accepts(port)
         _wait_for_a_leader(port)
         yield port

@@ -12,6 +12,7 @@ import struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+INITIAL_WINDOW_SIZE = 4
 ACK = END_STREAM = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
@@ -27,9 +28,10 @@ class Connection:
         self._stream = -1
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
         self._input = self._socket.makefile("rb")
-        # A window for 2 GiB of answers, so that none has to be opened later.
+        # Windows for 2 GiB of answers, so that none has to be opened later.
         window = frame(WINDOW_UPDATE, 0, 0, (0x7FFFFFFF - 0xFFFF).to_bytes(4, "big"))
-        self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + window)
+        settings = struct.pack(">HI", INITIAL_WINDOW_SIZE, 0x7FFFFFFF)
+        self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings) + window)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def call(self, body: bytes) -> int:

@@ -7,6 +7,7 @@ master has forked are included, whoever their parent is by now.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -33,6 +34,16 @@ def cpu_seconds(session: int) -> float:
     # utime, stime, cutime and cstime: fields 14 to 17 of proc(5).
     ticks = sum(sum(map(int, stat[11:15])) for _, stat in _members(session))
     return ticks / TICKS_PER_SECOND
+
+
+def exact_cpu_seconds(session: int) -> float:
+    """The same to the nanosecond, but only of threads that still run: for those that hardly do."""
+    total = 0
+    for pid, _ in _members(session):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                total += int((thread / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
 def memory(session: int) -> Memory:

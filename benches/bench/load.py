@@ -46,29 +46,29 @@ class Outcome:
     max: float
 
 
-def estimate(url: str, shape: Shape, seconds: float, core: int) -> float:
+def estimate(url: str, shape: Shape, seconds: float, cores: str) -> float:
     """Warms up for `seconds` and returns the calls a second that were made."""
-    outcome = parse(_h2load(url, shape, core, ["-D", f"{max(seconds, 0.1) * 1000:.0f}ms"]))
+    outcome = parse(_h2load(url, shape, cores, ["-D", f"{max(seconds, 0.1) * 1000:.0f}ms"]))
     if outcome.ok == 0:
         raise Failed("no call succeeded while warming up")
     return outcome.calls_per_second
 
 
-def run(url: str, shape: Shape, calls: int, core: int) -> Outcome:
+def run(url: str, shape: Shape, calls: int, cores: str) -> Outcome:
     """Makes exactly `calls` calls. Raises `Failed` unless every answer came and was whole."""
-    outcome = parse(_h2load(url, shape, core, ["-n", str(calls)]))
+    outcome = parse(_h2load(url, shape, cores, ["-n", str(calls)]))
     check(outcome, calls, shape.response_bytes)
     return outcome
 
 
-def latencies(url: str, shape: Shape, calls: int, core: int, scratch: Path) -> list[float]:
+def latencies(url: str, shape: Shape, calls: int, cores: str, scratch: Path) -> list[float]:
     """Times of single calls in microseconds, sorted.
 
     A run of its own: h2load writes a line a call to its log, which would slow a measured run.
     """
     log = scratch / "latencies"
     log.unlink(missing_ok=True)
-    _h2load(url, shape, core, ["-n", str(calls), f"--log-file={log}"])
+    _h2load(url, shape, cores, ["-n", str(calls), f"--log-file={log}"])
     rows = [line.split() for line in log.read_text().splitlines()]
     if len(rows) != calls or any(status != "200" for _, status, _ in rows):
         raise Failed(f"{len(rows)} of {calls} calls logged, or a status other than 200")
@@ -122,8 +122,8 @@ def microseconds(text: str) -> float:
     return float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
 
 
-def _h2load(url: str, shape: Shape, core: int, extra: list[str]) -> str:
-    command = ["taskset", "-c", str(core), "h2load", "--threads=1"]
+def _h2load(url: str, shape: Shape, cores: str, extra: list[str]) -> str:
+    command = ["taskset", "-c", cores, "h2load", "--threads=1"]
     command += [f"--clients={shape.connections}", f"--max-concurrent-streams={shape.streams}"]
     command += ["-H", ":authority: bench", "-H", "content-type: application/grpc"]
     command += ["-H", "te: trailers", f"--data={shape.request}", *extra, url]

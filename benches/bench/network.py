@@ -8,12 +8,18 @@ benchmark still runs, on the machine's own loopback, and says so.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import socket
 import struct
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from bench.process import Failed
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -48,6 +54,47 @@ def passive_opens() -> int:
     rows = [line.split() for line in Path("/proc/self/net/snmp").read_text().splitlines()]
     names, values = (row for row in rows if row[0] == "Tcp:")
     return int(values[names.index("PassiveOpens")])
+
+
+def loopback_bytes() -> int:
+    """Bytes that have crossed the loopback of this network namespace so far, headers included."""
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, counters = line.partition(":")
+        if name.strip() == "lo":
+            return int(counters.split()[0])
+    return 0
+
+
+def wait_until_quiet(seconds: float = 0.5) -> None:
+    """Returns once nothing has crossed the loopback for some time."""
+    limit = time.monotonic() + 30
+    before, now = -1, loopback_bytes()
+    while before != now:
+        if time.monotonic() > limit:
+            raise Failed("the network does not become quiet")
+        time.sleep(seconds)
+        before, now = now, loopback_bytes()
+
+
+@contextlib.contextmanager
+def dropping(port: int) -> Iterator[None]:
+    """Drops whatever is sent to a port, as a machine that has gone would, for the block's time."""
+    rule = f"add table ip bench; add chain ip bench in {{ type filter hook input priority 0; }}; "
+    rule += f"add rule ip bench in tcp dport {port} drop"
+    _nft(rule)
+    try:
+        yield
+    finally:
+        _nft("delete table ip bench")
+
+
+def _nft(commands: str) -> None:
+    try:
+        done = subprocess.run(["nft", commands], capture_output=True, text=True, timeout=10)
+    except OSError as error:
+        raise Failed(f"no endpoint can be made silent: {error}") from error
+    if done.returncode != 0:
+        raise Failed(f"no endpoint can be made silent: {done.stderr.strip()}")
 
 
 def _unshare(flags: int) -> None:

