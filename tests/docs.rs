@@ -22,9 +22,11 @@ use std::{
 
 use clap::error::ErrorKind;
 use pillion::{
-    cli, config,
+    cli,
+    config::{self, SourceKind},
+    formats::{EncodeError, FORMATS, Layout},
     lint::RULES,
-    model::{GrpcStatus, Reason},
+    model::{GrpcStatus, Reason, Record},
 };
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 
@@ -243,6 +245,37 @@ async fn every_configuration_in_the_documents_can_be_loaded() {
             let problem = problem.unwrap_or_default();
             assert!(problem.is_empty(), "{}: {problem}\n{text}", document.path.display());
         }
+    }
+}
+
+/// That each is what its format can say is known once it is loaded.
+#[test]
+fn every_format_that_is_written_has_its_example_and_its_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = Document::read(root().join("docs/registry.md"));
+    let mut shown = BTreeSet::new();
+    for (_, text) in page.code.iter().filter(|(language, _)| language == "toml") {
+        let settings = load(folder.path(), text).unwrap();
+        for register in &settings.registers {
+            let SourceKind::Etcd(etcd) = &settings.source(&register.source).unwrap().kind else {
+                panic!("{text}");
+            };
+            shown.insert(register.format.unwrap_or(&etcd.format).to_owned());
+        }
+    }
+    let (service, address) = ("a".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+    let record = Record::new(address, "");
+    let is_written = |format: &&str| {
+        let written = Layout::new(format, "").unwrap().encode(&service, &record, 1);
+        !matches!(written, Err(EncodeError::ReadOnly(_)))
+    };
+    let written: BTreeSet<_> =
+        FORMATS.iter().filter(|f| is_written(f)).map(ToString::to_string).collect();
+    assert_eq!(shown, written);
+    let table = fs::read_to_string(page.path).unwrap();
+    for format in written {
+        let is_row = |line: &str| line.starts_with("| `") && line.contains(&format!("`{format}`"));
+        assert!(table.lines().any(is_row), "docs/registry.md has no row of {format}");
     }
 }
 
