@@ -11,7 +11,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::backoff::Backoff;
@@ -56,8 +56,8 @@ enum End<L> {
     Idle,
     /// There is a new connection, with new credentials.
     Renewed(L),
-    /// Another member is to be asked.
-    Failed(String),
+    /// Another member is to be asked. When this one was asked what went wrong.
+    Failed(String, Instant),
 }
 
 /// What went wrong with one call.
@@ -112,7 +112,7 @@ impl<S: Store> Keeper<S> {
                 End::Gone => return self.publish(),
                 End::Idle => {}
                 End::Renewed(renewed) => line = Some(renewed),
-                End::Failed(problem) => begin = Instant::now() + self.failed(problem),
+                End::Failed(problem, asked) => begin = self.failed(problem, asked),
             }
         }
     }
@@ -135,18 +135,18 @@ impl<S: Store> Keeper<S> {
         while !self.is_at_rest() {
             tokio::select! {
                 () = sleep_until(begin) => {
-                    trying.push(attempt(Arc::clone(&self.store)));
+                    trying.push(attempt(Arc::clone(&self.store), LONGEST));
                     begin = Instant::now() + match trying.len() {
                         1 => self.limit(),
                         _ => self.patience(),
                     };
                 }
-                Some(connected) = trying.next() => match connected {
-                    Ok((line, took)) => {
-                        self.pace = self.pace.max(took);
+                Some((connected, asked)) = trying.next() => match connected {
+                    Ok(line) => {
+                        self.pace = self.pace.max(asked.elapsed());
                         return Some(line);
                     }
-                    Err(trouble) => begin = Instant::now() + self.failed(trouble.to_string()),
+                    Err(trouble) => begin = self.failed(trouble.to_string(), asked),
                 },
                 // Whatever is wanted now, it is worth a try.
                 Ok(()) = self.wish.changed() => if trying.is_empty() {
@@ -157,14 +157,14 @@ impl<S: Store> Keeper<S> {
         None
     }
 
-    /// Counts a failure, and says how long to wait: not at all while there is a member that has not
-    /// been asked.
-    fn failed(&mut self, problem: String) -> Duration {
+    /// Counts a failure of what was asked then, and says when to ask again: at once while there is a
+    /// member that has not been asked. What it took to fail is part of the wait.
+    fn failed(&mut self, problem: String, asked: Instant) -> Instant {
         self.note(problem);
         self.failures += 1;
         match self.failures.is_multiple_of(self.store.members().max(1)) {
-            true => self.backoff.wait(),
-            false => Duration::ZERO,
+            true => asked + self.backoff.wait(),
+            false => asked,
         }
     }
 
@@ -193,7 +193,8 @@ impl<S: Store> Keeper<S> {
                 Some(_) => match self.hand.next_beat(now).filter(|_| wish.is_wanted()) {
                     Some(step) => step,
                     None => {
-                        return End::Failed(self.hand.progress.problem.clone().unwrap_or_default());
+                        let problem = self.hand.progress.problem.clone();
+                        return End::Failed(problem.unwrap_or_default(), now);
                     }
                 },
             };
@@ -218,10 +219,10 @@ impl<S: Store> Keeper<S> {
                     Err(Trouble::Etcd(error)) if error.is_refusal() && self.hand.has_lease() => {
                         // The lease needs no permission: it is kept while new credentials are tried.
                         self.note(error.to_string());
-                        renewal = Some(self.renew());
+                        renewal = Some(self.renew(now));
                         continue;
                     }
-                    Err(trouble) => return End::Failed(trouble.to_string()),
+                    Err(trouble) => return End::Failed(trouble.to_string(), now),
                 },
             };
             if self.hand.progress.standing.is_found() && renewal.is_none() {
@@ -238,16 +239,16 @@ impl<S: Store> Keeper<S> {
                     Err(error) => {
                         let since = watch.take().map_or(now, |(_, since)| since);
                         if since.elapsed() < SHORT_WATCH {
-                            return End::Failed(error.to_string());
+                            return End::Failed(error.to_string(), Instant::now());
                         }
                         self.hand.unwatched(Instant::now());
                     }
                 },
-                renewed = ready(&mut renewal) => match renewed {
+                (renewed, asked) = ready(&mut renewal) => match renewed {
                     Ok(line) => return End::Renewed(line),
                     Err(trouble) => {
                         self.note(trouble.to_string());
-                        renewal = Some(self.renew());
+                        renewal = Some(self.renew(asked));
                     }
                 },
                 () = sleep_until(until) => {}
@@ -255,12 +256,13 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Connects anew, with credentials read anew, after a wait.
-    fn renew(&mut self) -> Renewal<S::Line> {
-        let (wait, store) = (self.backoff.wait(), Arc::clone(&self.store));
+    /// Connects anew, with credentials read anew, some time after it was asked in vain.
+    fn renew(&mut self, asked: Instant) -> Renewal<S::Line> {
+        let (begin, limit) = (asked + self.backoff.wait(), self.patience());
+        let store = Arc::clone(&self.store);
         Box::pin(async move {
-            sleep(wait).await;
-            Ok(attempt(store).await?.0)
+            sleep_until(begin).await;
+            attempt(store, limit).await
         })
     }
 
@@ -345,9 +347,11 @@ impl<S: Store> Keeper<S> {
 }
 
 /// A connection being made.
-type Renewal<L> = Pin<Box<dyn Future<Output = Result<L, Trouble>> + Send>>;
+type Renewal<L> = Pin<Box<dyn Future<Output = Attempt<L>> + Send>>;
+/// What became of an attempt to connect, and when it began.
+type Attempt<L> = (Result<L, Trouble>, Instant);
 
-async fn ready<L>(renewal: &mut Option<Renewal<L>>) -> Result<L, Trouble> {
+async fn ready<L>(renewal: &mut Option<Renewal<L>>) -> Attempt<L> {
     match renewal {
         Some(renewal) => renewal.await,
         None => std::future::pending().await,
@@ -361,11 +365,10 @@ async fn next<W: Watch>(watch: &mut Option<(W, Instant)>) -> Result<KeyChange, E
     }
 }
 
-/// Connects to the next member, and says how long that took.
-async fn attempt<S: Store>(store: Arc<S>) -> Result<(S::Line, Duration), Trouble> {
+/// Connects to the next member.
+async fn attempt<S: Store>(store: Arc<S>, limit: Duration) -> Attempt<S::Line> {
     let asked = Instant::now();
-    let line = within(LONGEST, store.connect()).await?;
-    Ok((line, asked.elapsed()))
+    (within(limit, store.connect()).await, asked)
 }
 
 async fn within<T>(

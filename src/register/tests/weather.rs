@@ -40,7 +40,8 @@ async fn whatever_happens_it_is_back_within_a_ttl_and_two_seconds() {
                 if random.bool() {
                     one.healthy(random.bool());
                 }
-                one.weigh(random.u32(1..1000));
+                // Not the default, which a record need not name.
+                one.weigh(random.u32(101..1000));
                 sleep(Duration::from_millis(random.u64(1..30_000))).await;
             }
             one.healthy(true);
