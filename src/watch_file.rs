@@ -1,4 +1,4 @@
-//! Tells when a file changes. The configuration and the file source use it.
+//! Tells when a file changes. The configuration, the file source and the host names use it.
 //!
 //! What counts is what the path leads to, not which event came: a file that is written in place, one
 //! that another is renamed over, and one whose symbolic link is swapped (as Kubernetes does it) all
@@ -33,9 +33,10 @@ pub struct WatchedFile {
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// What a path leads to, as far as a change would show. None: nothing.
+/// What a path leads to, as far as a change would show. For those who need not be told of a change,
+/// because they only want to know when they are asked something themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
+pub struct Look {
     device: u64,
     inode: u64,
     length: u64,
@@ -101,7 +102,8 @@ impl WatchedFile {
 }
 
 impl Look {
-    fn at(path: &Path) -> Option<Self> {
+    /// What is there now; none for nothing.
+    pub fn at(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Self {
             device: file.dev(),

@@ -3,17 +3,19 @@
 //! [`super::dial`] asks here when an endpoint is registered by name. An answer is used until its TTL
 //! (at least 1 s) is over; then one call asks anew while the others go on with what is known, and what
 //! is known also outlives a DNS that does not answer. The system's `resolv.conf` and `hosts` decide
-//! whom to ask. Each worker has its own, so that no call waits for a lock of another thread.
+//! whom to ask; when they change, every answer is over. Each worker has its own, so that no call waits
+//! for a lock of another thread.
+
+mod system;
 
 use std::{
     cell::RefCell, collections::HashMap, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration,
 };
 
-use hickory_resolver::{
-    Resolver, TokioResolver,
-    config::{LookupIpStrategy, ResolverOpts},
-};
+use hickory_resolver::TokioResolver;
 use tokio::time::Instant;
+
+use system::System;
 
 /// Least time that an answer is used, whatever its TTL, and the wait after a failure.
 const LEAST: Duration = Duration::from_secs(1);
@@ -23,7 +25,7 @@ const WITHOUT_TTL: Duration = Duration::from_secs(30);
 const MAX_NAMES: usize = 10_000;
 
 thread_local! {
-    static NAMES: Rc<Names> = Rc::new(Names::of_system());
+    static NAMES: Rc<Names> = Rc::new(Names::new(System::of_host()));
 }
 
 /// The addresses of `host`, at least one, starting with any of them.
@@ -39,8 +41,9 @@ pub(super) async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 struct Names {
-    /// None where the system says nothing of DNS: then its own `getaddrinfo` is asked.
-    resolver: Option<TokioResolver>,
+    system: RefCell<System>,
+    /// None where the system has never said whom to ask: then its own `getaddrinfo` is asked.
+    resolver: RefCell<Rc<Option<TokioResolver>>>,
     known: RefCell<HashMap<Box<str>, Known>>,
 }
 
@@ -51,19 +54,29 @@ struct Known {
 }
 
 impl Names {
-    fn of_system() -> Self {
-        Self::new(Resolver::builder_tokio().ok().and_then(|mut builder| {
-            tune(builder.options_mut());
-            builder.build().ok()
-        }))
+    fn new(system: System) -> Self {
+        let (resolver, known) = (RefCell::default(), RefCell::default());
+        Self { system: RefCell::new(system), resolver, known }
     }
 
-    fn new(resolver: Option<TokioResolver>) -> Self {
-        Self { resolver, known: RefCell::default() }
+    /// Has the system's word, if it says something new.
+    fn look(&self, now: Instant) {
+        let mut system = self.system.borrow_mut();
+        if !system.has_changed(now) {
+            return;
+        }
+        match system.resolver() {
+            Ok(resolver) => *self.resolver.borrow_mut() = Rc::new(Some(resolver)),
+            Err(error) => tracing::warn!(%error, "DNS: going on without what resolv.conf says"),
+        }
+        for known in self.known.borrow_mut().values_mut() {
+            known.until = now;
+        }
     }
 
     async fn find(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
         let now = Instant::now();
+        self.look(now);
         let stale = match self.known.borrow_mut().get_mut(host) {
             Some(known) if now < known.until => return Ok(Arc::clone(&known.addresses)),
             Some(known) => {
@@ -73,8 +86,13 @@ impl Names {
             }
             None => None,
         };
-        match self.ask(host).await {
-            Ok(known) => {
+        let resolver = Rc::clone(&self.resolver.borrow());
+        match ask(resolver.as_ref().as_ref(), host).await {
+            Ok(mut known) => {
+                if !Rc::ptr_eq(&resolver, &self.resolver.borrow()) {
+                    // Somebody else is to be asked since.
+                    known.until = now;
+                }
                 let addresses = Arc::clone(&known.addresses);
                 self.remember(host, known);
                 Ok(addresses)
@@ -89,25 +107,6 @@ impl Names {
         }
     }
 
-    async fn ask(&self, host: &str) -> io::Result<Known> {
-        let now = Instant::now();
-        let (addresses, ttl): (Arc<[IpAddr]>, _) = match &self.resolver {
-            Some(resolver) => {
-                let answer = resolver.lookup_ip(host).await.map_err(io::Error::other)?;
-                let left = answer.valid_until().saturating_duration_since(now.into_std());
-                (answer.iter().collect(), left)
-            }
-            None => {
-                let found = tokio::net::lookup_host((host, 0)).await?;
-                (found.map(|address| address.ip()).collect(), WITHOUT_TTL)
-            }
-        };
-        if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the host name has no address"));
-        }
-        Ok(Known { addresses, until: now + ttl.max(LEAST) })
-    }
-
     fn remember(&self, host: &str, known: Known) {
         let mut all = self.known.borrow_mut();
         if all.len() >= MAX_NAMES {
@@ -120,12 +119,23 @@ impl Names {
     }
 }
 
-/// What a call can wait for: its whole connect is given a second by default.
-fn tune(options: &mut ResolverOpts) {
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.timeout = options.timeout.min(Duration::from_millis(400));
-    // Kept here instead.
-    options.cache_size = 0;
+async fn ask(resolver: Option<&TokioResolver>, host: &str) -> io::Result<Known> {
+    let now = Instant::now();
+    let (addresses, ttl): (Arc<[IpAddr]>, _) = match resolver {
+        Some(resolver) => {
+            let answer = resolver.lookup_ip(host).await.map_err(io::Error::other)?;
+            let left = answer.valid_until().saturating_duration_since(now.into_std());
+            (answer.iter().collect(), left)
+        }
+        None => {
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            (found.map(|address| address.ip()).collect(), WITHOUT_TTL)
+        }
+    };
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the host name has no address"));
+    }
+    Ok(Known { addresses, until: now + ttl.max(LEAST) })
 }
 
 #[cfg(test)]

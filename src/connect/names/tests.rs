@@ -1,4 +1,5 @@
 use std::{
+    fs,
     net::{Ipv4Addr, UdpSocket},
     sync::{
         Arc, Mutex,
@@ -7,11 +8,8 @@ use std::{
     thread,
 };
 
-use hickory_resolver::{
-    Resolver,
-    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-    net::runtime::TokioRuntimeProvider,
-};
+use tempfile::TempDir;
+use tokio::time;
 
 use super::*;
 
@@ -24,7 +22,11 @@ struct Dns {
 
 impl Dns {
     fn start(first: Ipv4Addr) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", first)
+    }
+
+    fn start_at(listen: &str, first: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind(listen).unwrap();
         let port = socket.local_addr().unwrap().port();
         let address = Arc::new(Mutex::new(Some(first)));
         let asked = Arc::new(AtomicU32::new(0));
@@ -42,16 +44,17 @@ impl Dns {
         Self { port, address, asked }
     }
 
-    fn names(&self) -> Names {
-        let mut connection = ConnectionConfig::udp();
-        connection.port = self.port;
-        let server = NameServerConfig::new([127, 0, 0, 1].into(), true, vec![connection]);
-        let config = ResolverConfig::from_name_servers(vec![server]);
-        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
-        tune(builder.options_mut());
-        builder.options_mut().attempts = 0;
-        Names::new(Some(builder.build().unwrap()))
+    /// Names of a system that asks this server.
+    fn names(&self) -> (Names, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (resolv_conf, hosts) = (folder.path().join("resolv.conf"), folder.path().join("hosts"));
+        fs::write(&resolv_conf, resolv("127.0.0.1")).unwrap();
+        (Names::new(System::new(resolv_conf, hosts, self.port)), folder)
     }
+}
+
+fn resolv(server: &str) -> String {
+    format!("nameserver {server}\noptions attempts:0\n")
 }
 
 /// The answer to a query (RFC 1035 section 4.1), and whether that was for an IPv4 address.
@@ -77,7 +80,7 @@ async fn find(names: &Names) -> IpAddr {
 async fn an_answer_is_used_for_its_ttl_and_then_asked_for_again() {
     let (one, two) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
     let dns = Dns::start(one);
-    let names = dns.names();
+    let (names, _folder) = dns.names();
     for _ in 0..100 {
         assert_eq!(find(&names).await, one);
     }
@@ -92,7 +95,7 @@ async fn an_answer_is_used_for_its_ttl_and_then_asked_for_again() {
 #[tokio::test]
 async fn the_last_answer_outlives_a_dns_that_does_not_answer() {
     let dns = Dns::start(Ipv4Addr::new(10, 0, 0, 1));
-    let names = dns.names();
+    let (names, _folder) = dns.names();
     let before = find(&names).await;
     *dns.address.lock().unwrap() = None;
     end_of_ttl(&names);
@@ -103,12 +106,75 @@ async fn the_last_answer_outlives_a_dns_that_does_not_answer() {
 #[tokio::test]
 async fn a_name_that_is_over_is_asked_for_by_one_call_at_a_time() {
     let dns = Dns::start(Ipv4Addr::new(10, 0, 0, 1));
-    let names = dns.names();
+    let (names, _folder) = dns.names();
     find(&names).await;
     end_of_ttl(&names);
     let calls: Vec<_> = (0..50).map(|_| find(&names)).collect();
     futures_util::future::join_all(calls).await;
     assert_eq!(dns.asked.load(Relaxed), 2);
+}
+
+#[tokio::test]
+async fn another_server_in_resolv_conf_is_asked_and_the_last_answers_outlive_its_absence() {
+    let (one, two) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+    let dns = Dns::start(one);
+    let (names, folder) = dns.names();
+    let path = folder.path().join("resolv.conf");
+    assert_eq!(find(&names).await, one);
+    // Nobody listens there; the next two are no files that can be used.
+    for text in [&resolv("127.0.0.33"), "", "nameserver nobody\n"] {
+        fs::write(&path, text).unwrap();
+        look_now(&names);
+        assert_eq!(find(&names).await, one);
+    }
+    fs::remove_file(&path).unwrap();
+    look_now(&names);
+    assert_eq!(find(&names).await, one);
+    assert_eq!(dns.asked.load(Relaxed), 1);
+    let other = Dns::start_at(&format!("127.0.0.2:{}", dns.port), two);
+    fs::write(&path, resolv("127.0.0.2")).unwrap();
+    look_now(&names);
+    assert_eq!(find(&names).await, two);
+    assert_eq!((dns.asked.load(Relaxed), other.asked.load(Relaxed)), (1, 1));
+}
+
+#[tokio::test]
+async fn hosts_are_read_again_when_they_change_and_not_otherwise() {
+    let dns = Dns::start(Ipv4Addr::new(10, 0, 0, 1));
+    let (names, folder) = dns.names();
+    let path = folder.path().join("hosts");
+    for address in ["10.0.0.7", "10.0.0.80"] {
+        fs::write(&path, format!("{address} orders.internal # the one\n")).unwrap();
+        look_now(&names);
+        assert_eq!(find(&names).await.to_string(), address);
+        let until = names.known.borrow()["orders.internal."].until;
+        look_now(&names);
+        assert_eq!(find(&names).await.to_string(), address);
+        assert_eq!(names.known.borrow()["orders.internal."].until, until, "asked once");
+    }
+    fs::remove_file(&path).unwrap();
+    look_now(&names);
+    assert_eq!(find(&names).await.to_string(), "10.0.0.1");
+    assert_eq!(dns.asked.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_looked_at_once_a_second_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("resolv.conf");
+    let mut system = System::new(path.clone(), folder.path().join("hosts"), 53);
+    assert!(system.has_changed(Instant::now()), "never read");
+    fs::write(&path, "nameserver 10.0.0.1").unwrap();
+    assert!(!system.has_changed(Instant::now()));
+    time::advance(Duration::from_secs(1)).await;
+    assert!(system.has_changed(Instant::now()));
+    time::advance(Duration::from_secs(1)).await;
+    assert!(!system.has_changed(Instant::now()), "nothing new");
+}
+
+/// As if a second had gone by.
+fn look_now(names: &Names) {
+    names.system.borrow_mut().look_at = Instant::now();
 }
 
 /// As if the time of all answers were over, at once.
