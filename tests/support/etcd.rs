@@ -202,6 +202,15 @@ impl Etcd {
     /// Stops it from running, with its connections left open.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");
+        // Its threads go on until each has learned of it, which takes a while on a busy machine.
+        let tasks = format!("/proc/{}/task", self.child.as_ref().expect("etcd runs").id());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(is_stopped) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Ends [`Self::freeze`].
