@@ -1,5 +1,5 @@
 # What one does with a clone. Each target does all that it needs.
-.PHONY: help demo setup test test-long fuzz lint bench docs image
+.PHONY: help demo setup test test-long fuzz lint instructions bench docs image
 # Debian keeps servers such as nginx where only root looks for them.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -20,6 +20,7 @@ test: ## all tests
 	else \
 		set -x; cargo test --workspace; \
 	fi
+	@$(MAKE) --no-print-directory instructions
 
 test-long: ## the tests that take minutes, on an optimised build
 	tools/setup
@@ -41,6 +42,11 @@ lint: ## formatting, clippy, documentation, licences and advisories
 	cargo doc --no-deps --document-private-items
 	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny check; \
 	else echo "cargo deny is not installed: licences and advisories are not checked"; fi
+
+instructions: ## what a call costs in instructions, against benches/instructions.json
+	tools/setup
+	cargo build --profile quick
+	benches/instructions
 
 bench: ## pillion beside other proxies, see benches/README.md; ARGS=--quick for a look
 	tools/setup bench

@@ -16,7 +16,7 @@ import re
 import shutil
 import string
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,8 +159,12 @@ def start(
     workers: int,
     cores: str,
     scratch: Path,
+    under: Sequence[str] = (),
 ) -> Iterator[tuple[Server, int]]:
-    """Starts a proxy; gives it and its port once that accepts connections."""
+    """Starts a proxy; gives it and its port once that accepts connections.
+
+    `under` is a command that runs another, such as `valgrind`.
+    """
     port, admin_port = network.free_port(), network.free_port()
     values = {
         "port": port,
@@ -175,7 +179,7 @@ def start(
         text = repeat(template(name, mode).read_text(), lists)
         (scratch / name).write_text(string.Template(text).substitute(values))
     arguments = [string.Template(argument).substitute(values) for argument in proxy.arguments]
-    with Server([program, *arguments], cores, scratch / f"{proxy.name}.log") as server:
+    with Server([*under, program, *arguments], cores, scratch / f"{proxy.name}.log") as server:
         server.wait_until_it_accepts(port)
         yield server, port
 

@@ -25,6 +25,8 @@ pub(super) struct Pump {
     last: bool,
     /// Trailers that have been looked at, and not handed over yet; empty where there are none.
     ending: Option<Box<HeaderMap>>,
+    /// Bytes that may be handed over before the other side is known to have room.
+    ahead: usize,
     state: State,
 }
 
@@ -54,7 +56,14 @@ pub(super) enum Ended {
 
 impl Pump {
     pub(super) const fn new(from: RecvStream) -> Self {
-        Self { from, piece: Bytes::new(), last: false, ending: None, state: State::Data }
+        Self::onto_a_new_stream(from, 0)
+    }
+
+    /// The same, where the stream that receives is just being opened. h2 gives it room only when its
+    /// connection is polled, and so when its head goes out: a first piece of up to `ahead` bytes does
+    /// not wait for that, and goes out with the head. h2 holds it where there is no room.
+    pub(super) const fn onto_a_new_stream(from: RecvStream, ahead: usize) -> Self {
+        Self { from, piece: Bytes::new(), last: false, ending: None, ahead, state: State::Data }
     }
 
     /// Whether there was nothing to move from the beginning.
@@ -139,7 +148,8 @@ impl Pump {
             }
         }
         let wanted = self.piece.len();
-        let room = if wanted == 0 { 0 } else { ready!(poll_room(cx, to, wanted))? };
+        let ahead = mem::take(&mut self.ahead);
+        let room = if wanted <= ahead { wanted } else { ready!(poll_room(cx, to, wanted))? };
         let part =
             if room == wanted { mem::take(&mut self.piece) } else { self.piece.split_to(room) };
         let ends = self.last && self.piece.is_empty();

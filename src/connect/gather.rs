@@ -11,9 +11,9 @@ use std::{
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most bytes that wait: the preface (24, RFC 9113 section 3.4), or an acknowledgement of SETTINGS (9)
-/// and of a PING (17). The first SETTINGS do not fit beside the preface, so they never wait.
-const MOST_HELD: usize = 32;
+/// Most bytes that wait: the preface (24, RFC 9113 section 3.4), the first SETTINGS and the update of the
+/// connection's window (at most 9 + 36 and 13), and an acknowledgement of SETTINGS (9) and of a PING (17).
+const MOST_HELD: usize = 128;
 
 /// Whether small writes wait now. Shared by a [`Gather`] and whoever knows that more follows.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,9 @@ impl Hold {
 ///
 /// h2 writes the preface by itself, then SETTINGS, then the acknowledgement of the peer's SETTINGS,
 /// then HEADERS and DATA: four packets, and as many wake-ups of the peer, for each connection. With
-/// this it is two: preface and SETTINGS; acknowledgement, HEADERS and DATA.
+/// this it is one where the peer's SETTINGS are there as soon as it is connected, as most servers
+/// have it; else two, since what is held goes out before the peer is waited for: preface and
+/// SETTINGS; acknowledgement, HEADERS and DATA.
 #[derive(Debug)]
 pub(super) struct Gather<T> {
     inner: T,
@@ -122,13 +124,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Gather<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        // The peer may be waiting for what is held. Where it cannot be written now, that wakes, too.
+        if read.is_pending()
+            && !self.held.is_empty()
+            && let Poll::Ready(Err(error)) = self.poll_write_after_held(cx, &[])
+        {
+            return Poll::Ready(Err(error));
+        }
+        read
     }
 }
 
@@ -149,7 +159,7 @@ mod tests {
             let writer = async move {
                 hold.set(true);
                 gather.write_all(PREFACE).await.unwrap();
-                gather.write_all(b"SETTINGS, too many to hold").await.unwrap();
+                gather.write_all(&[b'S'; MOST_HELD]).await.unwrap();
                 gather.write_all(b" ACK").await.unwrap();
                 gather.flush().await.unwrap();
                 hold.set(false);
@@ -159,8 +169,27 @@ mod tests {
             let reader = far.read_to_end(&mut received);
             let ((), read) = tokio::join!(writer, reader);
             read.unwrap();
-            assert_eq!(received, [PREFACE, b"SETTINGS, too many to hold ACK HEADERS"].concat());
+            assert_eq!(received, [PREFACE, &[b'S'; MOST_HELD], b" ACK HEADERS"].concat());
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_out_before_the_peer_is_waited_for() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let hold = Hold::default();
+        hold.set(true);
+        let mut gather = Gather::new(near, hold);
+        gather.write_all(PREFACE).await.unwrap();
+        far.write_all(b"SETTINGS").await.unwrap();
+        let (mut answer, mut bytes) = ([0; 8], [0; 24]);
+        gather.read_exact(&mut answer).await.unwrap();
+        let early = tokio::time::timeout(std::time::Duration::ZERO, far.read(&mut bytes)).await;
+        assert!(early.is_err(), "there was something to read, so nothing is waited for");
+        let (read, ()) = tokio::join!(gather.read(&mut answer), async {
+            far.read_exact(&mut bytes).await.unwrap();
+            far.write_all(b"more").await.unwrap();
+        });
+        assert_eq!((read.unwrap(), &bytes[..]), (4, PREFACE));
     }
 
     #[tokio::test]
