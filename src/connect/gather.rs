@@ -31,18 +31,20 @@ impl Hold {
 /// h2 writes the preface by itself, then SETTINGS, then the acknowledgement of the peer's SETTINGS,
 /// then HEADERS and DATA: four packets, and as many wake-ups of the peer, for each connection. With
 /// this it is one where the peer's SETTINGS are there as soon as it is connected, as most servers
-/// have it; else two, since what is held goes out before the peer is waited for: preface and
-/// SETTINGS; acknowledgement, HEADERS and DATA.
+/// have it; else two, since what is held goes out before a peer is waited for that has said nothing
+/// yet: preface and SETTINGS; acknowledgement, HEADERS and DATA.
 #[derive(Debug)]
 pub(super) struct Gather<T> {
     inner: T,
     held: SmallVec<[u8; MOST_HELD]>,
     hold: Hold,
+    /// Whether the peer has said anything yet.
+    heard: bool,
 }
 
 impl<T> Gather<T> {
     pub(super) const fn new(inner: T, hold: Hold) -> Self {
-        Self { inner, held: SmallVec::new_const(), hold }
+        Self { inner, held: SmallVec::new_const(), hold, heard: false }
     }
 }
 
@@ -131,8 +133,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        // The peer may be waiting for what is held. Where it cannot be written now, that wakes, too.
-        if read.is_pending()
+        self.heard |= read.is_ready();
+        // The peer may be waiting for the preface. Where it cannot be written now, that wakes, too.
+        if !self.heard
             && !self.held.is_empty()
             && let Poll::Ready(Err(error)) = self.poll_write_after_held(cx, &[])
         {
@@ -174,22 +177,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_goes_out_before_the_peer_is_waited_for() {
+    async fn what_is_held_goes_out_before_a_peer_is_waited_for_that_has_said_nothing() {
         let (near, mut far) = tokio::io::duplex(100);
         let hold = Hold::default();
         hold.set(true);
         let mut gather = Gather::new(near, hold);
         gather.write_all(PREFACE).await.unwrap();
-        far.write_all(b"SETTINGS").await.unwrap();
-        let (mut answer, mut bytes) = ([0; 8], [0; 24]);
-        gather.read_exact(&mut answer).await.unwrap();
-        let early = tokio::time::timeout(std::time::Duration::ZERO, far.read(&mut bytes)).await;
-        assert!(early.is_err(), "there was something to read, so nothing is waited for");
-        let (read, ()) = tokio::join!(gather.read(&mut answer), async {
+        let (mut settings, mut bytes) = ([0; 8], [0; 24]);
+        let (read, ()) = tokio::join!(gather.read(&mut settings), async {
             far.read_exact(&mut bytes).await.unwrap();
-            far.write_all(b"more").await.unwrap();
+            far.write_all(b"SETTINGS").await.unwrap();
         });
-        assert_eq!((read.unwrap(), &bytes[..]), (4, PREFACE));
+        assert_eq!((read.unwrap(), &bytes[..]), (8, PREFACE));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_still_waits_where_the_peer_has_spoken_first() {
+        let (near, mut far) = tokio::io::duplex(100);
+        let hold = Hold::default();
+        hold.set(true);
+        let mut gather = Gather::new(near, hold.clone());
+        gather.write_all(PREFACE).await.unwrap();
+        far.write_all(b"SETTINGS").await.unwrap();
+        let mut bytes = [0; 32];
+        gather.read_exact(&mut bytes[..8]).await.unwrap();
+        let now = std::time::Duration::ZERO;
+        assert!(tokio::time::timeout(now, gather.read(&mut bytes)).await.is_err());
+        assert!(tokio::time::timeout(now, far.read(&mut bytes)).await.is_err());
+        hold.set(false);
+        gather.write_all(b" HEADERS").await.unwrap();
+        far.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(bytes[..], *[PREFACE, b" HEADERS"].concat());
     }
 
     #[tokio::test]
