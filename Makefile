@@ -1,5 +1,5 @@
 # What one does with a clone. Each target does all that it needs.
-.PHONY: help demo setup test test-long fuzz lint instructions bench docs image
+.PHONY: help demo setup test test-long fuzz lint instructions release bench docs image
 # Debian keeps servers such as nginx where only root looks for them.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -45,12 +45,17 @@ lint: ## formatting, clippy, documentation, licences and advisories
 
 instructions: ## what a call costs in instructions, against benches/instructions.json
 	tools/setup
-	cargo build --profile quick
+	cargo build --profile quick -p pillion
 	benches/instructions
+
+release: ## target/release/pillion, optimised by a profile of itself under load; takes a quarter of an hour
+	tools/setup
+	tools/release
 
 bench: ## pillion beside other proxies, see benches/README.md; ARGS=--quick for a look
 	tools/setup bench
-	cargo build --release -p pillion -p pillion-load
+	tools/release
+	cargo build --release -p pillion-load
 	benches/run $(ARGS)
 
 docs: ## documentation of the code, in target/doc

@@ -9,7 +9,6 @@ failure, and the functions that grew are named.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import subprocess
@@ -19,9 +18,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import backends, load, network, proxies
-from bench.process import Failed, Server
+from bench import backends, load
+from bench.process import Failed
 from bench.proxies import PILLION, PROXIES, ROOT
+from bench.site import Running, Site
 
 BASELINE = ROOT / "benches" / "instructions.json"
 PROGRAM = ROOT / "target" / "quick" / "pillion"
@@ -71,25 +71,21 @@ def main() -> int:
 
 def count(case: str, program: Path) -> Count:
     """Runs the program under callgrind, and returns what a call costs."""
-    network.isolate()
     (proxy,) = (proxy for proxy in PROXIES if proxy.name == PILLION)
-    with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pillion-count-")))
-        ports = stack.enter_context(backends.running(MESSAGE, 1, scratch))
-        out = scratch / "callgrind"
-        under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
-        under += ["--instr-atstart=no", "--trace-children=no"]
-        started = proxies.start(proxy, str(program), case, ports, 0, scratch, under)
-        server, port = stack.enter_context(started)
-        url = f"http://127.0.0.1:{port}{backends.PATH}"
+    with tempfile.TemporaryDirectory(prefix="pillion-count-") as folder:
+        scratch = Path(folder)
+        under = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={scratch / 'callgrind'}")
+        under += ("--instr-atstart=no", "--trace-children=no")
+        site = Site(proxy, str(program), "0", "1", 0, scratch, under=under)
         request = scratch / "request"
         request.write_bytes(backends.message(MESSAGE))
         shape = load.Shape(8, 32, request, MESSAGE)
-        load.run(url, shape, WARM_UP, 1)
-        _control(server, "-i", "on")
-        load.run(url, shape, CALLS, 1)
-        _control(server, "-i", "off")
-        _control(server, "-d")
+        with site.running(case, MESSAGE) as running:
+            load.run(running.url, shape, WARM_UP, site.load_cores)
+            _control(running, "-i", "on")
+            load.run(running.url, shape, CALLS, site.load_cores)
+            _control(running, "-i", "off")
+            _control(running, "-d")
         dumps = sorted(scratch.glob("callgrind.*"))
         if not dumps:
             raise Failed("callgrind wrote nothing")
@@ -159,8 +155,8 @@ def rustc() -> str:
     return " ".join(output.stdout.split()[:2])
 
 
-def _control(server: Server, *arguments: str) -> None:
-    command = ["callgrind_control", *arguments, str(server.pid)]
+def _control(running: Running, *arguments: str) -> None:
+    command = ["callgrind_control", *arguments, str(running.pid)]
     subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
 
 

@@ -76,6 +76,8 @@ class Site:
     scratch: Path
     isolated: bool = field(default_factory=network.isolate)
     """Whether the network holds nothing but this measurement."""
+    under: tuple[str, ...] = ()
+    """A command that runs the proxy, such as `valgrind`."""
 
     def folder(self) -> Path:
         """A new folder, gone after the measurement."""
@@ -101,7 +103,15 @@ class Site:
     ) -> Iterator[Running]:
         """Starts the proxy, each service of which has all the backends."""
         with proxies.start(
-            self.proxy, self.program, mode, ports, services, workers, self.proxy_cores, self.folder()
+            self.proxy,
+            self.program,
+            mode,
+            ports,
+            services,
+            workers,
+            self.proxy_cores,
+            self.folder(),
+            self.under,
         ) as (server, port):
             yield Running(server, port)
 
