@@ -28,9 +28,10 @@ PROGRAM = ROOT / "target" / "quick" / "pillion"
 CASES = ["pooled", "fresh"]
 WARM_UP, CALLS = 1_000, 4_000
 MESSAGE = 133
-TOLERANCE = 0.02
-"""Share by which a count may grow. Counts of one program differ by less than half of a per cent:
-how calls are batched depends on timing."""
+TOLERANCE = 0.03
+"""Share by which a count may grow. Counts of one program differ by less than half of a per cent,
+since how calls are batched depends on timing; those of programs that differ elsewhere by up to one
+and a half, since that moves what is inlined."""
 NAMED = 10
 """Functions named of a case that has grown."""
 NOTED = 20

@@ -56,7 +56,10 @@ enum Replay {
 impl Upload {
     /// The body as it comes from downstream.
     pub const fn new(body: RecvStream) -> Self {
-        Self { pump: Some(Pump::onto_a_new_stream(body, WITH_HEAD)), kept: Kept::new(Vec::new(), Replay::Keep) }
+        Self {
+            pump: Some(Pump::onto_a_new_stream(body, WITH_HEAD)),
+            kept: Kept::new(Vec::new(), Replay::Keep),
+        }
     }
 
     /// Whether there is no body at all: the head ends the call.
