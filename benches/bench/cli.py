@@ -10,12 +10,13 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import cases, kernel, network, report, tool
+from bench import cases, kernel, network, plot, report, tool
 from bench.process import Failed
 from bench.proxies import PILLION, PROXIES, ROOT, Proxy, search_path
 
 RESULTS = ROOT / "benches" / "results" / "latest.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
+PICTURE, FIGURES = DOCUMENT.with_suffix(".svg"), DOCUMENT.with_suffix(".json")
 ROUNDS = 5
 NEEDED = ["h2load", "nghttpd", "nft", "taskset", tool.PROGRAM]
 
@@ -55,12 +56,12 @@ def parse_arguments() -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(prog="benches/run", description=sys.modules[__name__].__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default %(default)s")
-    parser.add_argument("--seconds", type=float, default=3, help="of calls for a figure, default 3")
+    parser.add_argument("--seconds", type=float, default=2, help="of calls for a figure, default 2")
     parser.add_argument("--quick", action="store_true", help="one round of half a second")
     parser.add_argument("--only", default="", help="programs, separated by commas")
     parser.add_argument("--case", default="", help="cases, or beginnings of their names")
     parser.add_argument("--list", action="store_true", help="list the cases")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where every figure goes")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where every figure goes, and beside it the picture")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
@@ -136,12 +137,17 @@ def rotated(entrants: list[Proxy], round_: int) -> list[Proxy]:
 
 
 def publish(options: argparse.Namespace, results: report.Results) -> None:
-    """Prints the tables, writes the JSON, and after a whole run the document."""
+    """Prints the tables, writes JSON and picture, and after a whole run the document with both."""
     text = report.render(results, options.cases)
     print(text)
     report.write_json(results, options.json)
+    options.json.with_suffix(".svg").write_text(plot.draw(results))
     if options.whole and PILLION in results.versions:
-        report.write_between_markers(text, DOCUMENT)
+        report.write_json(results, FIGURES)
+        PICTURE.write_text(plot.draw(results))
+        links = f"![Bars of the figures below]({PICTURE.name})\n\n"
+        links += f"Every figure of every round: [{FIGURES.name}]({FIGURES.name}).\n\n"
+        report.write_between_markers(links + text, DOCUMENT)
         print(f"written into {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
 
 

@@ -65,7 +65,8 @@ class Spread:
 
     def text(self, digits: int, with_range: bool) -> str:
         """`5.2 (5.1 to 5.4)`, or `5.2`."""
-        middle = f"{self.median:,.{digits}f}"
+        # Not "-0".
+        middle = f"{round(self.median, digits) + 0.0:,.{digits}f}"
         if not with_range or self.low == self.high:
             return middle
         return f"{middle} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
@@ -146,10 +147,12 @@ def render(results: Results, cases: list) -> str:
 
 
 def write_json(results: Results, path: Path) -> None:
-    """Every figure of every round."""
+    """Every figure of every round, a measurement a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**vars(results), "machine": machine()}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    text = json.dumps(content, indent=1)
+    text = re.sub(r"\{[^{}]*\}", lambda innermost: " ".join(innermost[0].split()), text)
+    path.write_text(text + "\n")
 
 
 def write_between_markers(text: str, path: Path) -> None:

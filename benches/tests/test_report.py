@@ -1,10 +1,12 @@
 """Medians, ratios and the figures in the document are what they say."""
 
+import json
 import tempfile
 import unittest
 from pathlib import Path
 
 from bench import report
+from bench.case import Case
 from bench.metric import Metric
 
 
@@ -50,6 +52,33 @@ class Report(unittest.TestCase):
             cells(report.ratios_table((CPU,), samples)),
             [["pillion as a multiple of", "CPU a call"], ["envoy", "0.50 (0.25 to 0.50)"]],
         )
+
+    def test_another_row_can_be_the_one_that_is_compared(self):
+        table = report.ratios_table((CPU,), {"a": rounds(2), "b": rounds(4)}, base="b")
+        self.assertEqual(cells(table), [["b as a multiple of", "CPU a call"], ["a", "2.00"]])
+
+    def test_a_figure_next_to_nothing_has_no_sign(self):
+        self.assertEqual(report.Spread.of([-0.01]).text(1, with_range=True), "0.0")
+
+    def test_json_holds_every_figure_a_measurement_a_line(self):
+        found = report.Results(1, 1, (0, 1), True, {"pillion": "1"}, {})
+        found.expect("case", ["pillion", "envoy"])
+        found.add("case", "pillion", 1, {"cpu": 5.5, "busy": 99})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "new" / "latest.json"
+            report.write_json(found, path)
+            text = path.read_text()
+        self.assertEqual(json.loads(text)["samples"]["case"]["pillion"]["1"]["cpu"], 5.5)
+        self.assertIn('"1": { "cpu": 5.5, "busy": 99 }', text)
+
+    def test_a_row_without_a_figure_is_left_out_of_the_tables(self):
+        found = report.Results(1, 1, (0, 1), True, {}, {})
+        case = Case("case", "Title", metrics=(CPU,))
+        found.expect("case", ["pillion", "envoy"])
+        found.add("case", "pillion", 1, {"cpu": 5})
+        text = report.render(found, [case])
+        self.assertIn("| pillion |", text)
+        self.assertNotIn("envoy", text)
 
     def test_without_another_proxy_there_are_no_ratios(self):
         self.assertIsNone(report.ratios_table((CPU,), {"pillion": rounds(5)}))
