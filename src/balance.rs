@@ -32,7 +32,7 @@ mod wheel;
 mod zone;
 
 pub use choice::{Choice, PickError, Picked};
-pub use explain::{Candidate, Explanation, Step, explain, explain_pin};
+pub use explain::{Candidate, Explanation, Step, explain, explain_pin, explain_rule};
 pub use key::{Shown, key};
 pub use pins::Pins;
 pub use plan::Plan;

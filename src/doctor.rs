@@ -189,7 +189,7 @@ fn pick(
     policy: &Policy,
     steps: &mut Vec<Step>,
 ) -> Vec<endpoints::Candidate> {
-    let Explanation { steps: stages, candidates, .. } = explained;
+    let Explanation { steps: stages, candidates } = explained;
     let stages: Vec<_> =
         stages.iter().map(|stage| format!("{} {}", stage.stage, stage.kept)).collect();
     let step = Step::ok("pick", policy.balance.as_str(), stages.join(" > "));

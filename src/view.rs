@@ -22,12 +22,12 @@ use chooser::Chooser;
 use fastest::Fastest;
 
 use crate::{
-    balance::{Choice, Explanation, Pins, Plan, Tables, explain},
+    balance::{Choice, Pins, Plan, Step, Tables, explain_rule},
     config::{Limits, Policy},
     limit::{Counted, Gate, Gates},
     live::Live,
     metrics::{Metrics, ServiceMetrics},
-    model::{Selectors, Service, ServiceName, Snapshot},
+    model::{Selector, Selectors, Service, ServiceName, Snapshot},
 };
 
 /// Most selectors remembered for one snapshot: callers may send any number of different ones.
@@ -159,12 +159,11 @@ impl ServiceView {
         choice
     }
 
-    /// Why a call with these selectors, this policy and key would go where, in the newest snapshot.
+    /// Whom this rule of a filter, and the stages after it, leave out of the newest snapshot, and why.
     /// Looks at every endpoint.
-    pub fn explain(&self, selectors: &Selectors, policy: &Policy, key: Option<u64>) -> Explanation {
-        let Means { live, tables } = &*self.means;
-        let plan = Plan::new(policy, &live.load().node);
-        explain(&self.service.snapshot(), selectors, &plan, tables, key, now())
+    pub fn explain_rule(&self, rule: &Selector, policy: &Policy) -> Vec<Step> {
+        let plan = Plan::new(policy, &self.means.live.load().node);
+        explain_rule(&self.service.snapshot(), rule, &plan, now())
     }
 
     /// The newest snapshot, by id and address.

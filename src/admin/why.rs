@@ -57,7 +57,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     let policy = routed.rule.map_or_else(|| live.policy(found.name()), |(_, way)| &way.policy);
     let filter = filter.as_ref().unwrap_or(&policy.filter);
     let now = Instant::now().into_std();
-    let Explanation { steps, candidates, .. } = match pin {
+    let Explanation { steps, candidates } = match pin {
         Some(pin) => explain_pin(&snapshot, pin),
         None => {
             let plan = Plan::new(policy, &live.node);

@@ -41,8 +41,6 @@ pub struct Candidate {
 pub struct Explanation {
     /// In the order that they are taken.
     pub steps: Vec<Step>,
-    /// Where those of the rule begin that leaves an endpoint, or of the last one.
-    pub deciding: usize,
     /// What remains; empty where nothing does.
     pub candidates: Vec<Candidate>,
 }
@@ -58,12 +56,10 @@ pub fn explain(
     now: Instant,
 ) -> Explanation {
     let mut steps = vec![known(snapshot)];
-    let mut deciding = 0;
     let members = selectors.rules().iter().map(|selector| Members::new(snapshot, selector));
     let members: Vec<_> = members.collect();
     let anyhow = anyhow(&members);
     for (selector, members) in selectors.rules().iter().zip(&members) {
-        deciding = steps.len();
         steps.push(filtered(snapshot, selector, members));
         if members.len() == 0 {
             continue;
@@ -83,9 +79,27 @@ pub fn explain(
             let way = key.map(|key| by_key.way(&wheel, key).take(3).collect());
             steps.push(keyed(members, &wheel, plan, way.unwrap_or_default(), found));
         }
-        return Explanation { steps, deciding, candidates: candidates(members, &wheel, found) };
+        return Explanation { steps, candidates: candidates(members, &wheel, found) };
     }
-    Explanation { steps, deciding, candidates: Vec::new() }
+    Explanation { steps, candidates: Vec::new() }
+}
+
+/// The stages of one rule, by which an endpoint was picked, or none was.
+pub fn explain_rule(
+    snapshot: &Snapshot,
+    selector: &Selector,
+    plan: &Plan,
+    now: Instant,
+) -> Vec<Step> {
+    let members = Members::new(snapshot, selector);
+    let mut steps = vec![filtered(snapshot, selector, &members)];
+    if members.len() > 0 {
+        let mut story = Story::new(&members, plan);
+        // Where it picked one although none can take a call, no other rule had one that can.
+        play(&members, plan, anyhow([&members]), now, &mut story);
+        steps.extend(story.into_steps());
+    }
+    steps
 }
 
 /// Explains a call with a pin: filters, states and balancing do not matter then.
@@ -101,7 +115,7 @@ pub fn explain_pin(snapshot: &Snapshot, pin: &str) -> Explanation {
     let members = Members::of(named);
     let wheel = Wheel::new(members.weights().map(u64::from));
     let candidates = candidates(&members, &wheel, None);
-    Explanation { steps: vec![known(snapshot), step], deciding: 1, candidates }
+    Explanation { steps: vec![known(snapshot), step], candidates }
 }
 
 /// Who has a share; only `found`, where a key has decided.

@@ -1,9 +1,9 @@
 //! How many endpoints each stage kept, as a choice was when an endpoint was picked from it.
 
-use std::cell::OnceCell;
+use std::{cell::RefCell, rc::Rc};
 
 use super::{
-    Explanation, Plan,
+    Plan, Step,
     play::{Part, Stage, Watch},
 };
 use crate::model::Selector;
@@ -18,7 +18,8 @@ pub struct Stages {
     steps: Vec<(Box<str>, usize)>,
     /// Where the stages of each rule end.
     ends: Vec<usize>,
-    dropped: OnceCell<Box<str>>,
+    /// What was told of a rule, once somebody has asked.
+    dropped: RefCell<Vec<(Option<usize>, Rc<str>)>>,
 }
 
 impl Stages {
@@ -43,10 +44,16 @@ impl Stages {
         self.steps[..end].iter().map(|(stage, kept)| (&**stage, *kept))
     }
 
-    /// Why endpoints were left out, in a few words: by the rule that decides, or the last one.
-    /// `explanation` is asked once; it looks at every endpoint.
-    pub fn dropped(&self, explanation: impl FnOnce() -> Explanation) -> &str {
-        self.dropped.get_or_init(|| words(&explanation()))
+    /// Why endpoints were left out by the rule that an endpoint was picked by, or the last one, in a few
+    /// words. `steps` are those of the rule; they are asked for once, since they look at every endpoint.
+    pub fn dropped(&self, rule: Option<usize>, steps: impl FnOnce() -> Vec<Step>) -> Rc<str> {
+        let mut dropped = self.dropped.borrow_mut();
+        if let Some((_, words)) = dropped.iter().find(|(of, _)| *of == rule) {
+            return Rc::clone(words);
+        }
+        let words: Rc<str> = words(&steps()).into();
+        dropped.push((rule, Rc::clone(&words)));
+        words
     }
 }
 
@@ -55,13 +62,12 @@ pub(super) fn rule_name(selector: &Selector) -> String {
     if selector.is_empty() { "any".to_owned() } else { format!("filter {selector}") }
 }
 
-fn words(explanation: &Explanation) -> Box<str> {
-    let steps = &explanation.steps[explanation.deciding..];
+fn words(steps: &[Step]) -> String {
     let dropped = || steps.iter().flat_map(|step| &step.dropped);
     let named = dropped().take(MOST_NAMED).map(|(address, reason)| format!("{address} {reason}"));
     let others = dropped().skip(MOST_NAMED).count();
     let others = (others > 0).then(|| format!("{others} others"));
-    named.chain(others).collect::<Vec<_>>().join("; ").into()
+    named.chain(others).collect::<Vec<_>>().join("; ")
 }
 
 struct Counting<'a> {

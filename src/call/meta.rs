@@ -224,13 +224,15 @@ impl CallMeta {
         stages.up_to(*rule).map(|(stage, kept)| (stage.to_owned(), kept)).collect()
     }
 
-    /// Why endpoints were left out, in a few words. Looks at every endpoint, once for all calls that are
-    /// decided alike.
-    pub fn dropped(&self) -> Option<String> {
+    /// Why endpoints were left out by the rule that decided, in a few words. Looks at every endpoint, once
+    /// for all calls that are decided alike.
+    pub fn dropped(&self) -> Option<Rc<str>> {
         let Target { view, policy, selectors, .. } = self.target.get()?;
         let decided = self.decided.borrow();
-        let stages = &decided.as_ref()?.stages;
-        Some(stages.dropped(|| view.explain(selectors, policy, self.key.get())).to_owned())
+        let Decided { stages, rule } = decided.as_ref()?;
+        let selector =
+            rule.map_or_else(|| selectors.rules().last(), |at| selectors.rules().get(at))?;
+        Some(stages.dropped(*rule, || view.explain_rule(selector, policy)))
     }
 
     /// The rule of its filter that the newest endpoint was picked by, where there is a filter.

@@ -50,6 +50,9 @@ pub enum SelectorError {
         /// What is wrong in it.
         part: String,
     },
+    /// More rules than anyone needs, each of which costs a look at every endpoint.
+    #[error("a filter has at most {most} rules, this one has {0}", most = Selectors::MOST_RULES)]
+    Many(usize),
     /// `in` or `notin` without a closed list of values.
     #[error("selector {0:?}: write `key in (a,b)` with both parentheses")]
     List(String),
@@ -73,6 +76,9 @@ impl Selector {
 }
 
 impl Selectors {
+    /// Rules that a filter has at most.
+    pub const MOST_RULES: usize = 32;
+
     /// The rules in the order they are tried; at least one.
     pub fn rules(&self) -> &[Selector] {
         &self.rules
@@ -99,6 +105,10 @@ impl FromStr for Selectors {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, SelectorError> {
+        let number = text.split(';').count();
+        if number > Self::MOST_RULES {
+            return Err(SelectorError::Many(number));
+        }
         let rules = text.split(';').map(str::parse).collect::<Result<_, _>>()?;
         Ok(Self { text: text.into(), rules })
     }
@@ -272,6 +282,13 @@ mod tests {
         assert!(selectors.rules()[2].is_empty());
         assert!(!selectors.is_any());
         assert!(Selectors::default().is_any());
+    }
+
+    #[test]
+    fn a_filter_has_a_bound() {
+        let rules = |number: usize| vec!["version=v1"; number].join(";");
+        assert_eq!(rules(32).parse::<Selectors>().unwrap().rules().len(), 32);
+        assert_eq!(rules(33).parse::<Selectors>(), Err(SelectorError::Many(33)));
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn stages(call: &CallMeta) -> Option<Value> {
 }
 
 /// Why endpoints were left out, where none was left.
-fn dropped(call: &CallMeta) -> Option<String> {
+fn dropped(call: &CallMeta) -> Option<std::rc::Rc<str>> {
     let is_picked = call.decided.borrow().as_ref().is_none_or(|decided| decided.rule.is_some());
     if is_picked { None } else { call.dropped() }
 }

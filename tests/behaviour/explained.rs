@@ -120,17 +120,17 @@ async fn a_pin_and_a_route_are_told_and_an_answer_of_a_route_too() {
 
 #[tokio::test]
 async fn an_explanation_has_a_bound_however_long_the_filter_and_many_the_endpoints() {
-    let endpoints = (0..2000).map(|at| {
-        let address = format!("10.1.{}.{}:80", at / 250, at % 250).parse().unwrap();
+    let endpoints = (0..250).map(|at| {
+        let address = format!("10.1.0.{at}:80").parse().unwrap();
         endpoint("orders", address, "")
     });
     let pillion = Pillion::start("", endpoints).await;
     let client = Client::connect(pillion.address()).await;
-    let filter = "version=none;".repeat(2000) + &"x".repeat(20_000);
+    let filter = "version=none;".repeat(31) + &"x".repeat(20_000);
     let answer = ask(&client, "orders", &[("pillion-filter", &filter)]).await;
     assert_eq!(answer.header("pillion-error"), Some("no_match"));
     let told = why(&answer);
-    assert!(told.len() < 4096 && told.contains("known=2000"), "{} bytes: {told}", told.len());
+    assert!(told.len() < 4096 && told.contains("known=250"), "{} bytes: {told}", told.len());
     let page = until_calls(&pillion, "", 1).await;
     let size = page["calls"][0].to_string().len();
     assert!(size < 16_384, "{size} bytes");
