@@ -7,6 +7,6 @@ mod budget;
 mod previous;
 mod pushback;
 
-pub use budget::{call_began, take};
+pub use budget::{call_began, is_spent, spend, take};
 pub use previous::{PREVIOUS_ATTEMPTS, is_retry};
 pub use pushback::{PUSHBACK, Pushback};

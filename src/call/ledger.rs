@@ -166,9 +166,8 @@ impl Ledger {
         }
     }
 
-    /// The attempt was answered by nothing but a status, which may be followed by another attempt.
-    pub fn rejected(&self, now: Instant, status: GrpcStatus) {
-        self.failed(now, AttemptOutcome::Ok);
+    /// The attempt that has failed was answered by nothing but this status.
+    pub fn rejected(&self, status: GrpcStatus) {
         if let Some(moments) = self.attempts.borrow_mut().get_mut(self.current()) {
             moments.status = Some(status);
         }

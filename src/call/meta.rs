@@ -69,6 +69,8 @@ pub struct CallMeta {
     /// Since when the endpoint is waited for: when the last part of the call that it has went out.
     /// Kept where latency decides; none before and after.
     pub waiting: Cell<Option<Instant>>,
+    /// Why it was not tried again, where the policy would have it.
+    pub not_retried: Cell<Option<&'static str>>,
     /// Whether an endpoint that refused the call has been asked once more.
     pub asked_again: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
@@ -156,6 +158,7 @@ impl CallMeta {
             in_flight: RefCell::default(),
             places: RefCell::default(),
             waiting: Cell::new(None),
+            not_retried: Cell::new(None),
             asked_again: Cell::new(false),
             outcome: Cell::new(None),
             message: OnceCell::new(),

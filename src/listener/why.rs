@@ -40,6 +40,7 @@ pub(super) fn line(meta: &CallMeta) -> String {
     let stages = stages.join(" > ");
     tell("stages", (!stages.is_empty()).then_some(&*stages), MOST_LIST);
     tell("dropped", meta.dropped().filter(|text| !text.is_empty()).as_deref(), MOST_LIST);
+    tell("not_retried", meta.not_retried.get(), MOST_TEXT);
     let spent = Spent::new(meta, Instant::now(), None);
     let _ = write!(why, " attempts={} total={}ms", meta.attempts(), millis(spent.total));
     let parts = spent.to_string();

@@ -260,14 +260,19 @@ where
     }
 }
 
+/// The current attempt is over, without an answer that goes to the caller.
+fn end(meta: &CallMeta, outcome: AttemptOutcome, now: Instant) {
+    meta.target().view.metrics.attempt_ended(outcome);
+    meta.in_flight.take();
+    meta.ledger.failed(now, outcome);
+}
+
 /// The call on its next endpoint, if it may be tried again and there is one.
 fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     let AttemptError { error, outcome, progress } = failed;
     let target = meta.target();
-    target.view.metrics.attempt_ended(outcome);
-    meta.in_flight.take();
     let now = Instant::now();
-    meta.ledger.failed(now, outcome);
+    end(meta, outcome, now);
     let Progress::Unprocessed(call) = progress else { return Err(error) };
     let attempts = meta.attempts();
     if attempts >= target.policy.attempts as usize {

@@ -128,6 +128,7 @@ fn decision(call: &CallMeta) -> impl Iterator<Item = (&'static str, Value)> {
         ("stages", stages(call)),
         ("dropped", dropped(call).map(|dropped| bounded(&dropped, MOST_MESSAGE).into())),
         ("balance", target.map(|target| target.policy.balance.as_str().into())),
+        ("not_retried", call.not_retried.get().map(Value::from)),
         ("deadline_ms", deadline.map(Value::from)),
     ]
     .into_iter()

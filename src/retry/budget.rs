@@ -1,7 +1,7 @@
 //! How many further attempts a service gets: so few that they cannot make an outage worse.
 //!
 //! The counts are the service's, so all workers draw on one budget. What is proven unprocessed is tried
-//! again without it: no endpoint works on that.
+//! again without it, since no endpoint works on that; but a refusal after a refusal is paid for.
 
 use std::time::Instant;
 
@@ -17,13 +17,27 @@ pub fn call_began(service: &Service, now: Instant) {
 ///
 /// Workers that ask at the very same moment may all get the last one.
 pub fn take(service: &Service, retry: &Retry, now: Instant) -> bool {
-    let share = retry.budget.get() / 100.0 * service.retriable.recent(now) as f64;
-    let left = (service.retries.recent(now) + 1) as f64 <= share
+    let left = service.retries.recent(now) + 1 <= share(service, retry, now)
         || service.retries.this_second(now) < retry.budget_min_per_second.into();
     if left {
-        service.retries.add(now);
+        spend(service, now);
     }
     left
+}
+
+/// Takes one that has been made already, left or not.
+pub fn spend(service: &Service, now: Instant) {
+    service.retries.add(now);
+}
+
+/// Whether nothing is left, of the share or of what there is in any case in ten seconds.
+pub fn is_spent(service: &Service, retry: &Retry, now: Instant) -> bool {
+    let least = 10 * u64::from(retry.budget_min_per_second);
+    service.retries.recent(now) >= share(service, retry, now).max(least)
+}
+
+fn share(service: &Service, retry: &Retry, now: Instant) -> u64 {
+    (retry.budget.get() / 100.0 * service.retriable.recent(now) as f64) as u64
 }
 
 #[cfg(test)]

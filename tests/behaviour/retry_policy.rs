@@ -402,6 +402,100 @@ async fn a_budget_of_all_workers_together_holds_in_an_outage() {
 }
 
 #[tokio::test]
+async fn a_service_that_refuses_everything_gets_no_more_than_one_that_fails() {
+    const CALLS: usize = 500;
+    let mut backends = Vec::new();
+    for _ in 0..3 {
+        let refuse = |call: Incoming| async { call.reset(Code::REFUSED_STREAM) };
+        backends.push(Backend::start(refuse).await);
+    }
+    let endpoints = backends.iter().map(|backend| backend.as_endpoint("echo"));
+    let pillion = Pillion::start(ON_UNAVAILABLE, endpoints).await;
+    let client = Client::connect(pillion.address()).await;
+    let answers = stream::iter(0..CALLS).map(|_| client.call("echo")).buffer_unordered(8);
+    let answers: Vec<Answer> = answers.collect().await;
+    assert!(answers.iter().all(|answer| answer.header("pillion-error") == Some("connect_failed")));
+    let reached: usize = backends.iter().map(|backend| backend.counts().calls).sum();
+    assert!((CALLS + 90..=CALLS * 5 / 4).contains(&reached), "{reached} for {CALLS}");
+}
+
+#[tokio::test]
+async fn one_endpoint_that_refuses_what_others_take_costs_no_call() {
+    const CALLS: usize = 300;
+    let refusing = Backend::start(|call: Incoming| async { call.reset(Code::REFUSED_STREAM) });
+    let (refusing, alive) = (refusing.await, Backend::echo().await);
+    let pillion = proxy_to(refusing.address(), &alive, ON_UNAVAILABLE).await;
+    let client = Client::connect(pillion.address()).await;
+    let answers = stream::iter(0..CALLS).map(|_| client.call("echo")).buffer_unordered(8);
+    assert!(answers.all(async |answer| answer.is_ok()).await);
+    assert_eq!((refusing.counts().calls, alive.counts().calls), (CALLS, CALLS));
+}
+
+#[tokio::test]
+async fn a_route_and_a_service_have_policies_of_their_own_until_they_change() {
+    let (failing, alive) = (failing(UNAVAILABLE, &[]).await, Backend::echo().await);
+    let routes = "[[route]]\nmethod = \"/pillion.test.Echo/Once\"\nservice = \"echo\"\nattempts = 1\n\
+                  [route.retry]\non = []\n[service.echo.retry]\non = [\"unavailable\"]";
+    let pillion = proxy_to(failing.address(), &alive, routes).await;
+    let client = Client::connect(pillion.address()).await;
+    assert!(client.call("echo").await.is_ok());
+    let mut once = grpc("echo");
+    *once.uri_mut() = "http://echo/pillion.test.Echo/Once".parse().unwrap();
+    let answer = client.send(once, &message(b"hello")).await.unwrap();
+    assert_eq!(answer.grpc_status(), Some(UNAVAILABLE));
+    pillion.set_config("[defaults]\nfilter = \"version=first;\"");
+    let read = |metrics: &crate::metrics::Metrics| {
+        metrics.sum("config_reloads_total", &[("result", "ok")])
+    };
+    pillion.until_metrics("the change is read", |metrics| read(metrics) >= 1.0).await;
+    assert_eq!(client.call("echo").await.grpc_status(), Some(UNAVAILABLE));
+}
+
+/// With the addresses and figures of the page, which are others each time, put aside.
+fn shape(line: &str) -> String {
+    let figure = |c: char| c.is_ascii_digit() || c == '.';
+    let mut shape = String::new();
+    for c in line.chars() {
+        match c {
+            c if figure(c) && shape.ends_with('#') => {}
+            c if figure(c) => shape.push('#'),
+            c => shape.push(c),
+        }
+    }
+    shape
+}
+
+#[tokio::test]
+async fn the_example_of_the_page_on_retries_does_what_the_page_says() {
+    let page = include_str!("../../docs/retries.md");
+    let block = |fence: &str| page.split_once(fence).unwrap().1.split_once("```").unwrap().0;
+    let (config, expected) = (block("```toml\n"), block("```text\n"));
+    let mut backends = Vec::new();
+    let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    for _ in 0..3 {
+        let first = std::sync::Arc::clone(&first);
+        let answer = move |mut call: Incoming| {
+            let busy = first.swap(false, std::sync::atomic::Ordering::Relaxed);
+            async move {
+                if !busy {
+                    return call.echo().await;
+                }
+                call.read().await.unwrap();
+                call.begin_with(trailers_only(UNAVAILABLE, &[]), true);
+            }
+        };
+        backends.push(Backend::start(answer).await);
+    }
+    let endpoints = backends.iter().map(|backend| backend.as_endpoint("orders"));
+    let pillion = Pillion::start(config, endpoints).await;
+    let client = Client::connect(pillion.address()).await;
+    let head = grpc_with("orders", &[("pillion-explain", "1")]);
+    let answer = client.send(head, &message(b"hello")).await.unwrap();
+    let why = answer.header("pillion-why").unwrap();
+    assert_eq!(shape(&format!("pillion-why: {why}")), shape(expected.trim_end()), "{why}");
+}
+
+#[tokio::test]
 async fn a_policy_without_an_endpoint_left_says_so() {
     let failing = failing(UNAVAILABLE, &[]).await;
     let pillion = Pillion::start(ON_UNAVAILABLE, [failing.as_endpoint("echo")]).await;

@@ -15,9 +15,9 @@ use tower::Service;
 
 use hedge::Hedge;
 use race::{Event, Race, Running};
-use verdict::{Failure, Why};
+use verdict::{Failure, Skip, Why};
 
-use super::{choose, exhausted, feedback, has_another, next};
+use super::{choose, end, exhausted, feedback, has_another, next};
 use crate::{
     backoff::Backoff,
     call::{AttemptError, Call, CallError, CallMeta, Kind, Progress, Reply, Terms},
@@ -72,8 +72,10 @@ struct Attempts<S: Service<Box<Call>>> {
     due: Option<Due>,
     /// How the last attempt that failed did: what the caller is told if none does better.
     last: Option<Failed>,
-    /// Why no other attempt follows, where one would have been in place.
-    skipped: Option<&'static str>,
+    /// Whether an endpoint has refused the call.
+    refused: bool,
+    /// Why no other attempt follows, where the policy would have had one.
+    skipped: Option<Skip>,
 }
 
 /// An attempt that begins later.
@@ -107,6 +109,7 @@ where
             previous: 0,
             due: None,
             last: None,
+            refused: false,
             skipped: None,
             hedge,
             meta: Rc::clone(&meta),
@@ -142,7 +145,7 @@ where
     fn answered(&mut self, attempt: Running<S::Future>, mut reply: Reply) -> Option<Reply> {
         let failure = Failure::of(&mut reply, self.retry());
         if failure.is_some() && self.is_retry {
-            self.skip("previous_attempt");
+            self.skip(Skip::PreviousAttempt);
         }
         let Some(Failure { status, pushback }) = failure.filter(|_| !self.is_retry) else {
             feedback::answered(&self.meta, &reply.head);
@@ -151,8 +154,8 @@ where
             return Some(reply);
         };
         feedback::failed(&self.meta);
-        self.race.count(AttemptOutcome::Ok);
-        self.meta.ledger.rejected(Instant::now(), status);
+        end(&self.meta, AttemptOutcome::Ok, Instant::now());
+        self.meta.ledger.rejected(status);
         drop(attempt);
         self.last = Some(Failed::Reply(reply));
         self.try_again(Why::Status(status), pushback);
@@ -165,29 +168,50 @@ where
         feedback::failed(&self.meta);
         let AttemptError { error, outcome, progress } = failed;
         let (call, why) = match progress {
-            Progress::Unprocessed(call) => {
-                self.previous = self.previous.saturating_sub(1);
-                let progress = Progress::Unprocessed(call);
-                match next(&self.meta, AttemptError { error, outcome, progress }) {
-                    Ok(call) => self.begin(call),
-                    Err(error) => {
-                        self.due = None;
-                        self.last = Some(Failed::Error(error, None));
-                    }
-                }
-                return;
-            }
+            Progress::Unprocessed(call) => return self.unprocessed(call, error, outcome),
             Progress::MaybeProcessed(call) => (call, Why::Lost(error.statuses.grpc)),
             Progress::TimedOut(call) => (call, Why::TimedOut),
         };
-        self.race.count(outcome);
-        self.meta.ledger.failed(Instant::now(), outcome);
-        self.last = Some(Failed::Error(error, call));
+        end(&self.meta, outcome, Instant::now());
+        self.last = Some(Failed::Error(exhausted(error, self.meta.attempts()), call));
         if outcome != AttemptOutcome::Cancelled || matches!(why, Why::TimedOut) {
             self.try_again(why, None);
         } else {
             self.due = None;
         }
+    }
+
+    /// No endpoint can have worked on an attempt: the next one follows at once.
+    fn unprocessed(&mut self, call: Box<Call>, error: CallError, outcome: AttemptOutcome) {
+        self.previous = self.previous.saturating_sub(1);
+        let progress = match self.refused_too_often(outcome) {
+            true => Progress::MaybeProcessed(None),
+            false => Progress::Unprocessed(call),
+        };
+        match next(&self.meta, AttemptError { error, outcome, progress }) {
+            Ok(call) => self.begin(call),
+            Err(error) => {
+                self.due = None;
+                self.last = Some(Failed::Error(error, None));
+            }
+        }
+    }
+
+    /// A refusal is paid for once the next endpoint refuses the call as well. So one endpoint that refuses
+    /// what others take costs nothing, and a service all of which does gets no more than others.
+    fn refused_too_often(&mut self, outcome: AttemptOutcome) -> bool {
+        if outcome != AttemptOutcome::Refused {
+            return false;
+        }
+        let (service, now) = (self.meta.target().view.service(), Instant::now().into_std());
+        if std::mem::replace(&mut self.refused, true) {
+            retry::spend(service, now);
+        }
+        let spent = retry::is_spent(service, self.retry(), now);
+        if spent {
+            self.skip(Skip::Budget);
+        }
+        spent
     }
 
     /// Plans another attempt after one that failed, if there may be one.
@@ -207,39 +231,40 @@ where
     }
 
     /// After which time another attempt may follow one that failed, or why none may.
-    fn wait(&mut self, pushback: Option<Pushback>) -> Result<Duration, &'static str> {
+    fn wait(&mut self, pushback: Option<Pushback>) -> Result<Duration, Skip> {
         if self.is_retry {
-            return Err("previous_attempt");
+            return Err(Skip::PreviousAttempt);
         }
         if !self.can_repeat() {
-            return Err("committed");
+            return Err(Skip::Committed);
         }
         let wait = match pushback {
-            Some(Pushback::Never) => return Err("pushback"),
+            Some(Pushback::Never) => return Err(Skip::Pushback),
             Some(Pushback::After(time)) => time,
             None if self.hedge.is_some() => Duration::ZERO,
             None => self.backoff.wait(),
         };
         let now = Instant::now();
         if !now.checked_add(wait).is_some_and(|then| leaves_time(&self.meta, then)) {
-            return Err("deadline");
+            return Err(Skip::Deadline);
         }
         self.ask_budget(now).map(|()| wait)
     }
 
-    fn ask_budget(&self, now: Instant) -> Result<(), &'static str> {
+    fn ask_budget(&self, now: Instant) -> Result<(), Skip> {
         if !has_another(&self.meta) {
-            return Err("no_endpoint");
+            return Err(Skip::NoEndpoint);
         }
         let service = self.meta.target().view.service();
-        retry::take(service, self.retry(), now.into_std()).then_some(()).ok_or("budget")
+        retry::take(service, self.retry(), now.into_std()).then_some(()).ok_or(Skip::Budget)
     }
 
     /// No other attempt follows.
-    fn skip(&mut self, reason: &'static str) {
+    fn skip(&mut self, reason: Skip) {
         self.due = None;
         self.skipped = Some(reason);
-        self.meta.target().view.metrics.retry_skipped(reason);
+        self.meta.not_retried.set(Some(reason.as_str()));
+        self.meta.target().view.metrics.retry_skipped(reason.as_str());
     }
 
     /// The time for another attempt has come.
@@ -261,7 +286,7 @@ where
         let now = Instant::now();
         let Some(call) = self.hedge.as_ref().and_then(|hedge| hedge.call(&self.meta)) else {
             if self.hedge.as_ref().is_some_and(Hedge::is_too_large) {
-                self.skip("committed");
+                self.skip(Skip::Committed);
             } else {
                 // It may still come whole.
                 self.hedge_later();
@@ -269,7 +294,7 @@ where
             return None;
         };
         if !leaves_time(&self.meta, now) {
-            self.skip("deadline");
+            self.skip(Skip::Deadline);
             return None;
         }
         if let Err(reason) = self.ask_budget(now) {
@@ -307,7 +332,7 @@ where
     fn give_up(mut self) -> Result<Reply, CallError> {
         // Whoever has tried again in vain, or may not because too many do, tells the callers before it
         // not to: they would only add to it.
-        let in_vain = self.meta.attempts() > 1 || self.skipped == Some("budget");
+        let in_vain = self.meta.attempts() > 1 || self.skipped == Some(Skip::Budget);
         let warn = in_vain && !self.is_retry;
         match self.last.take() {
             Some(Failed::Reply(mut reply)) => {
@@ -317,8 +342,7 @@ where
                 reply.exchange.commit();
                 Ok(reply)
             }
-            Some(Failed::Error(error, _)) => {
-                let mut error = exhausted(error, self.meta.attempts());
+            Some(Failed::Error(mut error, _)) => {
                 if warn && self.retry().on.contains(error.statuses.grpc) {
                     error.pushback = Some(Pushback::Never);
                 }

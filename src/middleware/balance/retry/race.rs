@@ -16,7 +16,7 @@ use tower::Service;
 use crate::{
     call::{AttemptError, Call, CallMeta, Reply},
     metrics::AttemptOutcome,
-    middleware::balance::feedback,
+    middleware::balance::{end, feedback},
     model::InFlight,
 };
 
@@ -98,12 +98,6 @@ where
         }
     }
 
-    /// The current attempt has ended like this.
-    pub(super) fn count(&self, outcome: AttemptOutcome) {
-        self.meta.in_flight.take();
-        self.meta.target().view.metrics.attempt_ended(outcome);
-    }
-
     /// `winner`, which is the current attempt, has the answer: the others end.
     pub(super) fn won(&mut self, mut winner: Running<S::Future>) {
         if self.running.is_empty() {
@@ -114,8 +108,7 @@ where
         for mut loser in std::mem::take(&mut self.running) {
             loser.resume(&self.meta);
             feedback::given_up(&self.meta);
-            self.meta.ledger.failed(Instant::now(), AttemptOutcome::Cancelled);
-            self.count(AttemptOutcome::Cancelled);
+            end(&self.meta, AttemptOutcome::Cancelled, Instant::now());
         }
         winner.resume(&self.meta);
     }
@@ -140,8 +133,7 @@ impl<S: Service<Box<Call>>> Drop for Race<S> {
             let current = self.meta.in_flight.take();
             running.resume(&self.meta);
             feedback::given_up(&self.meta);
-            self.meta.ledger.failed(Instant::now(), AttemptOutcome::Cancelled);
-            self.meta.target().view.metrics.attempt_ended(AttemptOutcome::Cancelled);
+            end(&self.meta, AttemptOutcome::Cancelled, Instant::now());
             *self.meta.in_flight.borrow_mut() = current;
         }
     }

@@ -30,6 +30,36 @@ pub(super) enum Why {
     Hedge,
 }
 
+/// Why there is none, where the policy would have had one: the `reason` of the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skip {
+    /// Whoever calls tries again already.
+    PreviousAttempt,
+    /// What has been sent of the call is not there any more, or the answer has begun.
+    Committed,
+    /// The endpoint has asked for it.
+    Pushback,
+    /// The deadline leaves no time.
+    Deadline,
+    /// The call has tried all endpoints.
+    NoEndpoint,
+    /// The budget is used up.
+    Budget,
+}
+
+impl Skip {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::PreviousAttempt => "previous_attempt",
+            Self::Committed => "committed",
+            Self::Pushback => "pushback",
+            Self::Deadline => "deadline",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Budget => "budget",
+        }
+    }
+}
+
 impl Failure {
     /// None where the answer is the caller's: it has a message, or another status.
     pub(super) fn of(reply: &mut Reply, retry: &Retry) -> Option<Self> {
