@@ -17,7 +17,7 @@ pub fn call_began(service: &Service, now: Instant) {
 ///
 /// Workers that ask at the very same moment may all get the last one.
 pub fn take(service: &Service, retry: &Retry, now: Instant) -> bool {
-    let left = service.retries.recent(now) + 1 <= share(service, retry, now)
+    let left = service.retries.recent(now) < share(service, retry, now)
         || service.retries.this_second(now) < retry.budget_min_per_second.into();
     if left {
         spend(service, now);
