@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -87,11 +88,15 @@ class Held:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        # A step that is never done ends with the process, and so does waiting for it.
+        self._watchdog = threading.Timer(LIMIT, self._process.kill)
+        self._watchdog.start()
 
     def __enter__(self) -> Held:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watchdog.cancel()
         self._process.kill()
         self._process.communicate()
 

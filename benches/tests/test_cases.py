@@ -1,13 +1,14 @@
 """Connections and CPU time are counted rightly, and a proxy that cheats is found out."""
 
 import os
+import socket
 import sys
 import tempfile
 import time
 import unittest
 from pathlib import Path
 
-from bench import kernel, site
+from bench import kernel, network, site
 from bench.process import Failed, Server
 
 SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
@@ -44,6 +45,29 @@ class Accounting(unittest.TestCase):
                     time.sleep(0.02)
                 self.assertGreaterEqual(kernel.cpu_seconds(server.pid), 0.3)
                 self.assertGreater(kernel.memory(server.pid).pss, 1)
+
+    def test_time_of_what_runs_is_read_to_the_nanosecond_too(self):
+        cores = str(min(os.sched_getaffinity(0)))
+        program = SPIN + "print(flush=True)\ntime.sleep(60)"
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            with Server([sys.executable, "-c", program], cores, log) as server:
+                while not log.read_bytes():
+                    server.check_alive()
+                    time.sleep(0.01)
+                exact, ticks = kernel.exact_cpu_seconds(server.pid), kernel.cpu_seconds(server.pid)
+        self.assertGreaterEqual(exact, 0.3)
+        self.assertAlmostEqual(exact, ticks, delta=0.1)
+
+    def test_bytes_on_the_loopback_are_counted(self):
+        before = network.loopback_bytes()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            with socket.create_connection(listener.getsockname()) as client:
+                server, _ = listener.accept()
+                with server:
+                    client.sendall(bytes(10_000))
+                    self.assertEqual(len(server.recv(10_000, socket.MSG_WAITALL)), 10_000)
+        self.assertGreaterEqual(network.loopback_bytes() - before, 10_000)
 
     def test_a_server_is_gone_after_its_block_with_its_children(self):
         cores = str(min(os.sched_getaffinity(0)))
