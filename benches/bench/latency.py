@@ -39,7 +39,7 @@ class Half(Case):
             request = site.folder() / "request"
             request.write_bytes(backends.message(MESSAGE))
             shape = load.Shape(CONNECTIONS, 32, request, MESSAGE)
-            most = load.estimate(running.url, shape, site.seconds / 2, site.load_cores)
+            most = load.estimate(running.url, shape, site.seconds / 3, site.load_cores)
             schedule = (f"--rate={most / 2}", f"--seconds={site.seconds}")
             work = tool.Work(CONNECTIONS, MESSAGE, MESSAGE)
             cpu = kernel.cpu_seconds(running.pid)

@@ -50,7 +50,7 @@ class Load(Case):
         shape = load.Shape(self.connections, self.streams, _request(site, MESSAGE), MESSAGE)
         url, cores = running.url, site.load_cores
         in_flight = self.connections * self.streams
-        rate = load.estimate(url, shape, site.seconds / 2, cores)
+        rate = load.estimate(url, shape, site.seconds / 3, cores)
         calls = max(int(rate * site.seconds), in_flight)
 
         opens, cpu = network.passive_opens(), kernel.cpu_seconds(running.pid)
@@ -60,7 +60,7 @@ class Load(Case):
         check_connections(self.mode, opens, calls, in_flight, site.isolated)
 
         memory = kernel.memory(running.pid)
-        times = load.latencies(url, shape, max(calls // 4, in_flight), cores, site.folder())
+        times = load.latencies(url, shape, max(calls // 6, in_flight), cores, site.folder())
         running.server.check_alive()
         return {
             "calls": calls,
