@@ -19,10 +19,11 @@ pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
 pub use upload::{Copied, Upload};
 pub use words::bounded;
 
-use std::{pin::Pin, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use http::{request, response};
-use tokio::time::Sleep;
+
+use crate::alarm::Alarm;
 
 /// One call: its head, its body not yet read, and what is known about it.
 #[derive(Debug)]
@@ -58,5 +59,5 @@ pub struct Reply {
     /// Body and trailers to come, and the rest of the upload.
     pub exchange: Box<Exchange>,
     /// When to give up, where the call has a deadline.
-    pub deadline: Option<Pin<Box<Sleep>>>,
+    pub deadline: Option<Alarm>,
 }

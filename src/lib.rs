@@ -8,6 +8,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod alarm;
 pub mod app;
 pub mod backoff;
 pub mod balance;

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from bench import backends, load
 from bench.process import Failed
-from bench.proxies import PILLION, PROXIES, ROOT
+from bench.proxies import EVERYTHING, PILLION, PROXIES, ROOT
 from bench.site import Running, Site
 
 BASELINE = ROOT / "benches" / "instructions.json"
 PROGRAM = ROOT / "target" / "quick" / "pillion"
-CASES = ["pooled", "fresh"]
+CASES = ["pooled", "fresh", "policy"]
 WARM_UP, CALLS = 1_000, 4_000
 MESSAGE = 133
 TOLERANCE = 0.03
@@ -72,7 +72,8 @@ def main() -> int:
 
 def count(case: str, program: Path) -> Count:
     """Runs the program under callgrind, and returns what a call costs."""
-    (proxy,) = (proxy for proxy in PROXIES if proxy.name == PILLION)
+    name = EVERYTHING if case == "policy" else PILLION
+    (proxy,) = (proxy for proxy in PROXIES if proxy.name == name)
     with tempfile.TemporaryDirectory(prefix="pillion-count-") as folder:
         scratch = Path(folder)
         under = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={scratch / 'callgrind'}")

@@ -11,11 +11,11 @@ use std::{
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::{Request, Response};
-use tokio::time::Sleep;
 use tower::Service;
 
 use super::answer;
 use crate::{
+    alarm::Alarm,
     call::{Broken, Call, CallError, CallMeta, Exchange, Outcome, Reply, Terms, Upload},
     middleware::exceeded,
 };
@@ -109,7 +109,7 @@ fn poll_relay(
     cx: &mut Context<'_>,
     exchange: &mut Exchange,
     down: &mut SendStream<Bytes>,
-    deadline: Option<&mut Pin<Box<Sleep>>>,
+    deadline: Option<&mut Alarm>,
 ) -> Poll<Result<(), End>> {
     if let Poll::Ready(ended) = exchange.poll_body(cx, down) {
         return Poll::Ready(ended.map_err(End::Broken));
@@ -117,7 +117,7 @@ fn poll_relay(
     if down.poll_reset(cx).is_ready() {
         return Poll::Ready(Err(End::Broken(Broken::Cancelled)));
     }
-    match deadline.map(|timer| timer.as_mut().poll(cx)) {
+    match deadline.map(|timer| Pin::new(timer).poll(cx)) {
         Some(Poll::Ready(())) => Poll::Ready(Err(End::Late)),
         _ => Poll::Pending,
     }

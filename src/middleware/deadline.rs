@@ -13,10 +13,11 @@ use std::{
 
 use futures_util::future::{Either, Ready, ready};
 use http::HeaderMap;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::{
+    alarm::Alarm,
     call::{Call, CallError, CallMeta, Reply, Spent, Target, millis},
     config::{Connection, Policy},
     grpc_timeout::{self, GRPC_TIMEOUT},
@@ -62,7 +63,7 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
         if meta.is_late(meta.ledger.resolved_at().unwrap_or(meta.arrived)) {
             return Either::Right(ready(Err(exceeded(&meta))));
         }
-        let timer = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        let timer = deadline.map(Alarm::at);
         Either::Left(Bounded { inner: self.inner.call(call), meta, timer })
     }
 }
@@ -84,7 +85,7 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: F,
         meta: Rc<CallMeta>,
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: Option<Alarm>,
     }
 }
 
@@ -97,7 +98,7 @@ impl<F: Future<Output = Result<Reply, CallError>>> Future for Bounded<F> {
             let timer = this.timer.take();
             return Poll::Ready(reply.map(|reply| Reply { deadline: timer, ..reply }));
         }
-        match this.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+        match this.timer.as_mut().map(|timer| Pin::new(timer).poll(cx)) {
             Some(Poll::Ready(())) => Poll::Ready(Err(exceeded(this.meta))),
             _ => Poll::Pending,
         }
