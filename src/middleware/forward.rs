@@ -8,11 +8,12 @@ use std::{
 };
 
 use http::{HeaderValue, Request, StatusCode, response};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::headers::PILLION_ATTEMPT;
 use crate::{
+    alarm::Alarm,
     call::{AttemptError, Call, Exchange, Failed, Reply},
     connect::Upstream,
     grpc_timeout::{self, GRPC_TIMEOUT},
@@ -45,7 +46,7 @@ impl Service<Connected> for Forward {
         let (request, terms) = (request(&call), call.terms);
         match Exchange::begin(call, upstream, request) {
             Ok(exchange) => {
-                let limit = terms.limit.map(|limit| (limit, Box::pin(sleep(limit))));
+                let limit = terms.limit.map(|limit| (limit, Alarm::after(limit)));
                 let exchange = Some(Box::new(exchange));
                 Forwarding { exchange, failed: None, hold: terms.hold, limit, held: None }
             }
@@ -89,7 +90,7 @@ pub struct Forwarding {
     failed: Option<AttemptError>,
     hold: bool,
     /// How long it may take, and the end of that.
-    limit: Option<(Duration, Pin<Box<Sleep>>)>,
+    limit: Option<(Duration, Alarm)>,
     /// The head, while it is held back.
     held: Option<Box<response::Parts>>,
 }
@@ -109,7 +110,7 @@ impl Future for Forwarding {
             return Poll::Ready(Err(failed));
         }
         let Some((limit, timer)) = &mut self.limit else { return Poll::Pending };
-        ready!(timer.as_mut().poll(cx));
+        ready!(Pin::new(timer).poll(cx));
         let limit = *limit;
         match self.exchange.take() {
             Some(exchange) => Poll::Ready(Err(exchange.time_out(limit))),

@@ -8,9 +8,9 @@ mod hedge;
 mod race;
 mod verdict;
 
-use std::{pin::Pin, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower::Service;
 
 use hedge::Hedge;
@@ -19,6 +19,7 @@ use verdict::{Failure, Skip, Why};
 
 use super::{choose, end, exhausted, feedback, has_another, next};
 use crate::{
+    alarm::Alarm,
     backoff::Backoff,
     call::{AttemptError, Call, CallError, CallMeta, Kind, Progress, Reply, Terms},
     config::Retry,
@@ -44,7 +45,7 @@ where
 {
     let mut attempts = Attempts::new(inner, call);
     loop {
-        match attempts.race.event(attempts.due.as_mut().map(|due| due.timer.as_mut())).await {
+        match attempts.race.event(attempts.due.as_mut().map(|due| &mut due.timer)).await {
             Event::Due => attempts.begin_due(),
             Event::Ended(attempt, Ok(reply)) => {
                 if let Some(reply) = attempts.answered(attempt, reply) {
@@ -80,7 +81,7 @@ struct Attempts<S: Service<Box<Call>>> {
 
 /// An attempt that begins later.
 struct Due {
-    timer: Pin<Box<Sleep>>,
+    timer: Alarm,
     why: Why,
 }
 
@@ -371,6 +372,6 @@ impl Failed {
 
 impl Due {
     fn new(at: Instant, why: Why) -> Self {
-        Self { timer: Box::pin(sleep_until(at)), why }
+        Self { timer: Alarm::at(at), why }
     }
 }

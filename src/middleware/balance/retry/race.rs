@@ -10,10 +10,11 @@ use std::{
     task::Poll,
 };
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tower::Service;
 
 use crate::{
+    alarm::Alarm,
     call::{AttemptError, Call, CallMeta, Reply},
     metrics::AttemptOutcome,
     middleware::balance::{end, feedback},
@@ -69,7 +70,7 @@ where
     }
 
     /// Waits until an attempt ends, or for `timer`.
-    pub(super) async fn event(&mut self, timer: Option<Pin<&mut Sleep>>) -> Event<S::Future> {
+    pub(super) async fn event(&mut self, timer: Option<&mut Alarm>) -> Event<S::Future> {
         let mut timer = timer;
         poll_fn(|cx| {
             for at in 0..self.running.len() {
@@ -81,7 +82,7 @@ where
                 }
             }
             match &mut timer {
-                Some(timer) => timer.as_mut().poll(cx).map(|()| Event::Due),
+                Some(timer) => Pin::new(&mut **timer).poll(cx).map(|()| Event::Due),
                 None => Poll::Pending,
             }
         })
