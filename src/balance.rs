@@ -11,7 +11,6 @@ mod choice;
 mod draw;
 mod explain;
 mod hash;
-mod key;
 mod maglev;
 mod members;
 mod p2c;
@@ -33,7 +32,6 @@ mod zone;
 
 pub use choice::{Choice, PickError, Picked};
 pub use explain::{Candidate, Explanation, Step, explain, explain_pin, explain_rule};
-pub use key::{Shown, key};
 pub use pins::Pins;
 pub use plan::Plan;
 pub use stages::Stages;

@@ -14,10 +14,10 @@ use http::HeaderMap;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::balance::{Candidate, Explanation, Plan, Shown, Tables, explain, explain_pin, key};
+use crate::balance::{Candidate, Explanation, Plan, Tables, explain, explain_pin};
 use crate::config::{HashOn, Policy, Settings};
 use crate::model::{Selectors, ServiceName, Snapshot, stable_hash};
-use crate::route::{Asked, Decision, Routed, Routes};
+use crate::route::{Asked, Decision, Routed, Routes, key};
 
 pub use compare::{Seen, compare};
 
@@ -105,11 +105,14 @@ impl Step {
 pub async fn walk(settings: &Settings, question: &Question) -> Walk {
     let mut walk = Walk { steps: Vec::new(), service: None, snapshot: None };
     let routes = Routes::new(settings);
+    let hash_key = question.headers.get(HashOn::HEADER);
     let asked = Asked {
         authority: &question.authority,
         path: &question.path,
         service: question.service.as_deref(),
         headers: &question.headers,
+        hash_key: hash_key.map(|value| stable_hash(value.as_bytes())),
+        source: None,
     };
     let Some((routed, service)) = resolve(&routes, asked, &mut walk.steps) else { return walk };
     let policy = match routed.rule {
@@ -126,7 +129,8 @@ pub async fn walk(settings: &Settings, question: &Question) -> Walk {
     let explained = match pin {
         Some(pin) => explain_pin(&snapshot, pin),
         None => {
-            let (plan, key) = (Plan::new(policy, &settings.node), key_of(question, policy));
+            let (plan, key) =
+                (Plan::new(policy, &settings.node), key(&policy.hash_on, asked.shown()));
             let now = Instant::now().into_std();
             explain(&snapshot, filter, &plan, &Tables::default(), key, now)
         }
@@ -171,14 +175,6 @@ fn resolve<'a>(
         }
     }
     None
-}
-
-/// What keeps the call together with others, where it is balanced by key.
-fn key_of(question: &Question, policy: &Policy) -> Option<u64> {
-    let hash_key = question.headers.get(HashOn::HEADER);
-    let hash_key = hash_key.map(|value| stable_hash(value.as_bytes()));
-    let Question { headers, path, .. } = question;
-    key(&policy.hash_on, Shown { headers, path, hash_key, source: None })
 }
 
 /// The endpoints that the first attempt may go to.

@@ -26,4 +26,4 @@ pub use selector::{Selector, SelectorError, Selectors};
 pub use service::Service;
 pub use service_name::{ServiceName, ServiceNameError};
 pub use snapshot::{Rejected, Snapshot};
-pub use stable_hash::stable_hash;
+pub use stable_hash::{mix, stable_hash};

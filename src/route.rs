@@ -5,11 +5,12 @@
 //! compares; without any route it does not even that.
 
 mod changes;
+mod key;
 mod matcher;
 mod rule;
 mod split;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::HeaderMap;
 
@@ -19,6 +20,7 @@ use crate::{
 };
 
 pub use crate::model::without_port;
+pub use key::{Shown, key};
 pub use rule::Rule;
 pub use split::Way;
 
@@ -33,6 +35,18 @@ pub struct Asked<'a> {
     pub service: Option<&'a str>,
     /// All other headers.
     pub headers: &'a HeaderMap,
+    /// Hash of the header `pillion-hash-key`.
+    pub hash_key: Option<u64>,
+    /// Address of the application.
+    pub source: Option<IpAddr>,
+}
+
+impl<'a> Asked<'a> {
+    /// What of it a key may be taken from.
+    pub const fn shown(&self) -> Shown<'a> {
+        let Self { path, headers, hash_key, source, .. } = *self;
+        Shown { headers, path, hash_key, source }
+    }
 }
 
 /// What becomes of a call.

@@ -13,11 +13,11 @@ use super::{
     routes::{Query, error, json_of},
 };
 use crate::{
-    balance::{Candidate, Explanation, Plan, Shown, Step, explain, explain_pin, key},
+    balance::{Candidate, Explanation, Plan, Step, explain, explain_pin},
     config::{PathMatch, Policy, RouteMatch, ValueMatch},
     discovery::ResolveError,
     model::{Reason, Selectors, Service, ServiceName, stable_hash},
-    route::{Asked, Decision, Rule, Way},
+    route::{Asked, Decision, Rule, Way, key},
 };
 
 /// Answers for the call that the query describes.
@@ -38,7 +38,10 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     };
     let live = Arc::clone(&admin.live.load());
     let path = query.get("path").unwrap_or("/");
-    let routed = match live.routes.decide(Asked { authority, path, service, headers: &headers }) {
+    let hash_key = query.get("hash_key").map(|text| stable_hash(text.as_bytes()));
+    let source = query.get("source").and_then(|source| source.parse().ok());
+    let asked = Asked { authority, path, service, headers: &headers, hash_key, source };
+    let routed = match live.routes.decide(asked) {
         Ok(Decision::Forward(routed)) => routed,
         Ok(Decision::Respond(rule, respond)) => {
             report.route = Some(route(rule, None));
@@ -61,7 +64,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
         Some(pin) => explain_pin(&snapshot, pin),
         None => {
             let plan = Plan::new(policy, &live.node);
-            let key = key_of(query, &headers, policy);
+            let key = key(&policy.hash_on, asked.shown());
             explain(&snapshot, filter, &plan, &admin.tables, key, now)
         }
     };
@@ -83,14 +86,6 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
         "candidates": candidates,
     });
     json_of(StatusCode::OK, &answer)
-}
-
-/// What keeps such calls together.
-fn key_of(query: &Query, headers: &HeaderMap, policy: &Policy) -> Option<u64> {
-    let hash_key = query.get("hash_key").map(|text| stable_hash(text.as_bytes()));
-    let source = query.get("source").and_then(|source| source.parse().ok());
-    let path = query.get("path").unwrap_or("/");
-    key(&policy.hash_on, Shown { headers, path, hash_key, source })
 }
 
 fn candidate(candidate: &Candidate, policy: &Policy, now: std::time::Instant) -> Value {
@@ -145,6 +140,7 @@ fn route(rule: &Rule, taken: Option<&Way>) -> Value {
         "path_prefix": prefix,
         "method": method,
         "headers": headers.iter().map(header).collect::<serde_json::Map<_, _>>(),
+        "fault": rule.fault().map(ToString::to_string),
         "ways": rule.ways().iter().map(way).collect::<Vec<_>>(),
     })
 }

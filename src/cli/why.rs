@@ -101,6 +101,8 @@ struct Route {
     method: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    /// Trouble that is made on purpose.
+    fault: Option<String>,
     #[serde(default)]
     ways: Vec<Way>,
 }
@@ -174,6 +176,7 @@ fn table(answer: &Answer) -> String {
     for (name, value) in [
         ("authority", authority),
         ("route", &route.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("fault", &route.as_ref().and_then(|route| route.fault.clone()).unwrap_or_default()),
         ("service", service),
         ("balance", balance),
         ("verdict", verdict),
@@ -229,7 +232,7 @@ fn share(share: f64) -> String {
 /// Which route, and all that it asks for.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, authority, path_prefix, method, headers, ways: _ } = self;
+        let Self { name, authority, path_prefix, method, headers, fault: _, ways: _ } = self;
         if !name.is_empty() {
             write!(f, "{name}: ")?;
         }

@@ -17,11 +17,12 @@ use tower::{Layer, Service};
 
 use super::{deadline::too_late, limit::refuse};
 use crate::{
-    balance::{Choice, PickError, Shown, key},
+    balance::{Choice, PickError},
     call::{AttemptError, Call, CallError, CallMeta, Decided, Progress, Reply, Target},
     limit::{Limit, Refusal},
     metrics::AttemptOutcome,
     model::{Endpoint, InFlight, Reason},
+    route::{Shown, key},
 };
 
 /// Makes [`Balance`].

@@ -112,6 +112,8 @@ impl Lookup {
             path: call.head.uri.path(),
             service: call.meta.service_header.get().map(|service| &**service),
             headers: &call.head.headers,
+            hash_key: call.meta.hash_key.get(),
+            source: call.meta.source,
         };
         let routed = match settings.routes.decide(asked) {
             Ok(Decision::Forward(routed)) => routed,

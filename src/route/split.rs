@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Asked;
+use super::{Asked, key};
 use crate::{
     config::{Action, HashOn, Policy, Route, Settings},
-    model::{ServiceName, stable_hash},
+    model::{ServiceName, mix},
 };
 
 /// One way that the calls of a route go.
@@ -65,8 +65,10 @@ impl Split {
         if self.ways.len() == 1 {
             return &self.ways[0];
         }
-        let hash = self.on.as_ref().and_then(|on| hash(on, asked));
-        let number = hash.unwrap_or_else(|| fastrand::u64(..));
+        let key = self.on.as_ref().and_then(|on| key(on, asked.shown()));
+        // Mixed, so that it says nothing of where a balancer by the same key puts the call: otherwise a
+        // way would have all of its calls on a few of its endpoints.
+        let number = key.map_or_else(|| fastrand::u64(..), |key| mix(key, 1));
         // From 0 up to the total, evenly (Lemire, 2019).
         let mut point = ((u128::from(number) * u128::from(self.total)) >> 64) as u64;
         for way in &self.ways {
@@ -77,23 +79,5 @@ impl Split {
         }
         // Only where all weights are 0, which is refused when it is read.
         &self.ways[0]
-    }
-}
-
-/// Hash of what a call is divided on; none where the call does not have it.
-fn hash(on: &HashOn, asked: &Asked<'_>) -> Option<u64> {
-    match on {
-        HashOn::Path => Some(stable_hash(asked.path.as_bytes())),
-        HashOn::Header(name) => asked.headers.get(name).map(|value| stable_hash(value.as_bytes())),
-        HashOn::Source => None,
-        HashOn::Cookie(name) => {
-            let cookies = asked.headers.get_all(http::header::COOKIE).iter();
-            let cookies = cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-            let mut pairs = cookies.map(<[u8]>::trim_ascii).filter_map(|cookie| {
-                let at = cookie.iter().position(|byte| *byte == b'=')?;
-                Some((&cookie[..at], &cookie[at + 1..]))
-            });
-            pairs.find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| stable_hash(value))
-        }
     }
 }

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::config::{Overrides, load};
+use crate::model::stable_hash;
 
 fn routes(text: &str) -> Routes {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -21,7 +22,9 @@ fn headers(lines: &str) -> HeaderMap {
 /// `service filter` of where a call goes, or what went wrong.
 fn goes(routes: &Routes, authority: &str, path: &str, lines: &str) -> String {
     let headers = headers(lines);
-    let asked = Asked { authority, path, service: None, headers: &headers };
+    let source = Some("10.0.0.7".parse().unwrap());
+    let hash_key = headers.get("pillion-hash-key").map(|key| stable_hash(key.as_bytes()));
+    let asked = Asked { authority, path, service: None, headers: &headers, hash_key, source };
     match routes.decide(asked) {
         Ok(Decision::Forward(Routed { service, rule, .. })) => {
             let filter = rule.map_or("", |(_, way)| way.policy.filter.text());
@@ -49,7 +52,14 @@ fn without_a_route_the_authority_less_node_and_port_is_the_service() {
     }
     let headers = HeaderMap::new();
     let authority = "orders@10.0.0.1:80";
-    let asked = Asked { authority, path: "/", service: None, headers: &headers };
+    let asked = Asked {
+        authority,
+        path: "/",
+        service: None,
+        headers: &headers,
+        hash_key: None,
+        source: None,
+    };
     let Ok(Decision::Forward(routed)) = routes.decide(asked) else { panic!("it is a name") };
     assert_eq!(routed.node, Some("10.0.0.1:80"));
 }
@@ -76,8 +86,14 @@ fn the_first_matching_route_wins_and_the_header_wins_over_routes() {
     assert_eq!(goes("a.b.internal", "/x"), "rest");
     assert_eq!(goes(".internal", "/x"), ".internal");
     let headers = HeaderMap::new();
-    let asked =
-        Asked { authority: "a.internal", path: "/", service: Some("pay"), headers: &headers };
+    let asked = Asked {
+        authority: "a.internal",
+        path: "/",
+        service: Some("pay"),
+        headers: &headers,
+        hash_key: None,
+        source: None,
+    };
     let Ok(Decision::Forward(routed)) = routes.decide(asked) else { panic!("it is a name") };
     assert_eq!((routed.service, routed.rule.is_none()), ("pay", true));
 }
@@ -171,7 +187,7 @@ fn equal_values_go_the_same_way_and_stay_there_when_its_weight_grows() {
 }
 
 #[test]
-fn a_call_is_divided_on_a_header_a_cookie_or_its_path() {
+fn a_call_is_divided_on_a_header_a_cookie_its_path_or_where_it_comes_from() {
     let divided = |on: &str, path: &str, lines: &str| {
         let routes = routes(&SPLIT.replace("header:x-user", on));
         let ways = (0..64).map(|_| goes(&routes, "orders", path, lines));
@@ -180,9 +196,25 @@ fn a_call_is_divided_on_a_header_a_cookie_or_its_path() {
     assert_eq!(divided("path", "/a", ""), 1);
     assert_eq!(divided("cookie:session", "/", "cookie: a=1; session=77"), 1);
     assert_eq!(divided("header:x-user", "/", "x-user: 7"), 1);
+    assert_eq!(divided("header:pillion-hash-key", "/", "pillion-hash-key: 7"), 1);
+    assert_eq!(divided("source", "/", ""), 1);
     // Without a value chance decides: that 64 calls go one way has a probability below 0.0001.
     assert!(divided("cookie:session", "/", "cookie: sessions=77") > 1);
     assert!(divided("header:x-user", "/", "x-other: 7") > 1);
+}
+
+#[test]
+fn which_way_a_key_goes_says_nothing_of_the_key_itself() {
+    let routes = routes(SPLIT);
+    let is_canary = |user: &str| {
+        goes(&routes, "orders", "/", &format!("x-user: {user}")) == "orders version=v2"
+    };
+    let users = (0..20_000).map(|user| user.to_string());
+    let canaries: Vec<_> = users.filter(|user| is_canary(user)).collect();
+    // Half of them, too, have a key in the lower half: 3 standard deviations of 2000 are 67.
+    let is_low = |user: &&String| stable_hash(user.as_bytes()) <= u64::MAX / 2;
+    let low = canaries.iter().filter(is_low).count();
+    assert!((low * 2).abs_diff(canaries.len()) < 134, "{low} of {}", canaries.len());
 }
 
 #[test]

@@ -127,6 +127,28 @@ async fn a_user_goes_the_same_way_on_every_proxy() {
 }
 
 #[tokio::test]
+async fn a_canary_takes_its_weight_of_ten_thousand_users_wherever_their_keys_lead() {
+    let [old, one, two] = [Backend::echo().await, Backend::echo().await, Backend::echo().await];
+    let endpoints = [
+        old.as_endpoint_with("orders", "version = \"v1\""),
+        one.as_endpoint_with("orders", "version = \"v2\""),
+        two.as_endpoint_with("orders", "version = \"v2\""),
+    ];
+    let keyed =
+        "[defaults]\nconnection = \"pooled\"\nbalance = \"maglev\"\nhash_on = \"header:x-user\"";
+    let config = format!("{keyed}\n{}", example("The same way for the same user"));
+    let pillion = Pillion::start(&config, endpoints).await;
+    let client = Client::connect(pillion.address()).await;
+    let shares = divide(&client, 10_000, |user| vec![("x-user", format!("user-{user}"))]).await;
+    // Hashes are fixed, and so are these numbers: three standard deviations.
+    let off = (shares[&old.address()] - 9_000.0).abs();
+    assert!(off < 3.0 * (10_000.0 * 0.1 * 0.9_f64).sqrt(), "{shares:?}");
+    let canaries = 10_000.0 - shares[&old.address()];
+    let off = (shares[&one.address()] - canaries / 2.0).abs();
+    assert!(off < 3.0 * (canaries * 0.25).sqrt(), "{shares:?}");
+}
+
+#[tokio::test]
 async fn a_route_changes_what_the_endpoint_is_told() {
     let backend = Backend::echo().await;
     let pillion = Pillion::start(example("Headers"), [backend.as_endpoint("orders")]).await;

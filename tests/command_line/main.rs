@@ -208,7 +208,7 @@ fn the_endpoints_of_a_service_are_shown_with_the_records_that_cannot_be_used() {
     );
 }
 
-const WHY: &str = r##"{"authority":"orders.internal:8443","service":"orders","verdict":"ok","route":{"name":"#1","authority":"*.internal","path_prefix":"/orders.v1.","method":null,"headers":{"x-user":"test"},"ways":[{"service":"orders","filter":"version=v2","weight":10,"share":0.1,"taken":true},{"service":"next","filter":"","weight":90,"share":0.9,"taken":false}]},"balance":"p2c","steps":[
+const WHY: &str = r##"{"authority":"orders.internal:8443","service":"orders","verdict":"ok","route":{"name":"#1","authority":"*.internal","path_prefix":"/orders.v1.","method":null,"headers":{"x-user":"test"},"fault":"delay 100ms for 10 %","ways":[{"service":"orders","filter":"version=v2","weight":10,"share":0.1,"taken":true},{"service":"next","filter":"","weight":90,"share":0.9,"taken":false}]},"balance":"p2c","steps":[
     {"stage":"registry","kept":4,"dropped":[]},
     {"stage":"filter","kept":2,"dropped":[{"address":"10.0.0.3:80","reason":"version=v2"},{"address":"10.0.0.4:80","reason":"version=v2"}]}],
     "candidates":[{"address":"10.0.0.1:80","weight":100,"share":0.6667},{"address":"10.0.0.2:80","weight":50,"share":0.3333}]}"##;
@@ -237,6 +237,7 @@ fn why_asks_what_was_typed_and_shows_stages_and_candidates() {
         outcome.stdout,
         "authority  orders.internal:8443\n\
          route      #1: *.internal /orders.v1. x-user=\"test\"\n\
+         fault      delay 100ms for 10 %\n\
          service    orders\n\
          balance    p2c\n\
          verdict    ok\n\

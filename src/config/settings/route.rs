@@ -146,6 +146,21 @@ pub struct Fault {
     pub abort: Option<(GrpcStatus, Percent)>,
 }
 
+/// `delay 100ms for 10 %, abort UNAVAILABLE for 1 %`.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { delay, abort } = self;
+        if let Some((delay, share)) = delay {
+            write!(f, "delay {} for {} %", humantime::format_duration(*delay), share.get())?;
+        }
+        if let Some((status, share)) = abort {
+            let separator = if delay.is_some() { ", " } else { "" };
+            write!(f, "{separator}abort {} for {} %", status.name(), share.get())?;
+        }
+        Ok(())
+    }
+}
+
 /// A share, in steps of 0.0001 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(u32);
@@ -173,6 +188,17 @@ impl Percent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_is_told_in_a_few_words() {
+        let share = |percent| Percent::new(percent).unwrap();
+        let delay = Some((Duration::from_millis(100), share(10.0)));
+        let abort = Some((GrpcStatus::new(14), share(0.5)));
+        let told = |delay, abort| Fault { delay, abort }.to_string();
+        assert_eq!(told(delay, abort), "delay 100ms for 10 %, abort UNAVAILABLE for 0.5 %");
+        assert_eq!(told(delay, None), "delay 100ms for 10 %");
+        assert_eq!(told(None, abort), "abort UNAVAILABLE for 0.5 %");
+    }
 
     #[test]
     fn a_share_takes_its_part_of_all_numbers() {

@@ -1,4 +1,4 @@
-//! The key of a call: what `ring_hash` and `maglev` keep together.
+//! The key of a call: what `ring_hash` and `maglev` keep together, and the ways of a route.
 
 use std::net::IpAddr;
 
