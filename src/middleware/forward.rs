@@ -1,19 +1,21 @@
 //! Exchanges the call with its endpoint, as far as the head of the answer.
 
+mod watch;
+
 use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use http::{HeaderValue, Request, StatusCode, response};
+use http::{HeaderValue, Request, response};
 use tokio::time::Instant;
 use tower::Service;
 
+use watch::{Ended, Watch};
+
 use super::headers::PILLION_ATTEMPT;
 use crate::{
-    alarm::Alarm,
     call::{AttemptError, Call, Exchange, Failed, Reply},
     connect::Upstream,
     grpc_timeout::{self, GRPC_TIMEOUT},
@@ -46,17 +48,10 @@ impl Service<Connected> for Forward {
         let (request, terms) = (request(&call), call.terms);
         match Exchange::begin(call, upstream, request) {
             Ok(exchange) => {
-                let limit = terms.limit.map(|limit| (limit, Alarm::after(limit)));
                 let exchange = Some(Box::new(exchange));
-                Forwarding { exchange, failed: None, hold: terms.hold, limit, held: None }
+                Forwarding { exchange, failed: None, watch: Watch::new(terms) }
             }
-            Err(failed) => Forwarding {
-                exchange: None,
-                failed: Some(failed),
-                hold: false,
-                limit: None,
-                held: None,
-            },
+            Err(failed) => Forwarding { exchange: None, failed: Some(failed), watch: None },
         }
     }
 }
@@ -88,63 +83,42 @@ fn request(call: &Call) -> Request<()> {
 pub struct Forwarding {
     exchange: Option<Box<Exchange>>,
     failed: Option<AttemptError>,
-    hold: bool,
-    /// How long it may take, and the end of that.
-    limit: Option<(Duration, Alarm)>,
-    /// The head, while it is held back.
-    held: Option<Box<response::Parts>>,
+    watch: Option<Box<Watch>>,
 }
 
 impl Future for Forwarding {
     type Output = Result<Reply, AttemptError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(head) = self.poll_answer(cx) {
-            let Some(exchange) = self.exchange.take() else { return Poll::Pending };
-            return Poll::Ready(match head {
-                Ok(head) => Ok(Reply { head, exchange, deadline: None }),
-                Err(failed) => Err(exchange.fail(failed)),
-            });
-        }
-        if let Some(failed) = self.failed.take() {
-            return Poll::Ready(Err(failed));
-        }
-        let Some((limit, timer)) = &mut self.limit else { return Poll::Pending };
-        ready!(Pin::new(timer).poll(cx));
-        let limit = *limit;
-        match self.exchange.take() {
-            Some(exchange) => Poll::Ready(Err(exchange.time_out(limit))),
-            None => Poll::Pending,
-        }
+        let Self { exchange: going, failed, watch } = &mut *self;
+        let Some(exchange) = going else {
+            return match failed.take() {
+                Some(failed) => Poll::Ready(Err(failed)),
+                None => Poll::Pending,
+            };
+        };
+        let head = match watch {
+            Some(watch) => ready!(watch.poll_head(cx, exchange)),
+            None => ready!(poll_head(cx, exchange)).map_err(Ended::Failed),
+        };
+        let Some(exchange) = going.take() else { return Poll::Pending };
+        Poll::Ready(match head {
+            Ok(head) => Ok(Reply { head, exchange, deadline: None }),
+            Err(Ended::Failed(failed)) => Err(exchange.fail(failed)),
+            Err(Ended::Late(limit)) => Err(exchange.time_out(limit)),
+        })
     }
 }
 
-impl Forwarding {
-    /// Waits for the head of the answer, and while it is to be held back for what follows it.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<response::Parts, Failed>> {
-        let Some(exchange) = &mut self.exchange else { return Poll::Pending };
-        if self.held.is_none() {
-            let head = ready!(exchange.poll_head(cx))?;
-            exchange.meta().ledger.answered(Instant::now());
-            let hold = self.hold && exchange.can_rewind();
-            let is_all = exchange.is_over() || head.status != StatusCode::OK;
-            // Until the call is sent, the endpoint may wait for more of it, and the caller for the head.
-            if !hold || !(is_all || exchange.is_sent()) {
-                exchange.commit();
-                return Poll::Ready(Ok(head));
-            }
-            // Nothing behind this head matters; whoever asked to hold it decides what becomes of it.
-            if is_all {
-                return Poll::Ready(Ok(head));
-            }
-            self.held = Some(Box::new(head));
-        }
-        ready!(exchange.poll_first(cx))?;
-        match self.held.take() {
-            Some(head) => Poll::Ready(Ok(*head)),
-            None => Poll::Pending,
-        }
-    }
+/// Waits for the head of an answer that is the caller's whatever it says.
+fn poll_head(
+    cx: &mut Context<'_>,
+    exchange: &mut Exchange,
+) -> Poll<Result<response::Parts, Failed>> {
+    let head = ready!(exchange.poll_head(cx))?;
+    exchange.meta().ledger.answered(Instant::now());
+    exchange.commit();
+    Poll::Ready(Ok(head))
 }
 
 impl Drop for Forwarding {
