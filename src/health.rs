@@ -37,6 +37,9 @@ pub enum Unwell {
     /// It says that it is not well.
     #[error("{0}")]
     Says(String),
+    /// It serves gRPC, but no health service: nothing is known.
+    #[error("{0}: the server has no grpc.health.v1.Health; add it, or use kind = \"tcp\"")]
+    Mute(String),
     /// The command could not be started.
     #[error("cannot run /bin/sh: {0}")]
     Command(io::Error),

@@ -1,10 +1,8 @@
 //! How far one gets with an endpoint from this host: its name, TCP, HTTP/2.
 //!
-//! `pillion registry lint` and `pillion doctor` ask it. [`probe`] makes no call: it says the client's
-//! part of the beginning of HTTP/2 and looks at the first bytes of the answer, so that it can tell what
-//! it is that answers where that is not HTTP/2. [`health`] calls the endpoint's health service.
-
-mod health;
+//! `pillion registry lint` and `pillion doctor` ask it. It makes no call: it says the client's part of
+//! the beginning of HTTP/2 and looks at the first bytes of the answer, so that it can tell what it is
+//! that answers where that is not HTTP/2.
 
 use std::{io, time::Duration};
 
@@ -15,8 +13,6 @@ use tokio::{
 };
 
 use crate::model::Address;
-
-pub use health::{Health, health};
 
 /// The client's preface and an empty SETTINGS frame (RFC 9113 section 3.4).
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -50,12 +46,6 @@ pub enum ProbeError {
     /// It answers in HTTP/1.
     #[error("it speaks HTTP/1, not HTTP/2")]
     Http1,
-    /// It speaks HTTP/2, but does not answer a call.
-    #[error("it does not answer a call within {}", humantime::format_duration(*.0))]
-    NoAnswer(Duration),
-    /// The exchange broke off.
-    #[error("the exchange broke off: {0}")]
-    Broken(h2::Error),
     /// It answers in something else.
     #[error("it does not speak HTTP/2; its answer begins with {0:?}")]
     Other(String),

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 
 use super::{Outcome, Step, timed};
-use crate::config::{Policy, Ready};
+use crate::config::{Policy, Probe, Ready};
+use crate::health::{self, Unwell};
 use crate::model::Record;
-use crate::probe::{self, Health, ProbeError};
+use crate::probe::{self, ProbeError};
 
 /// Endpoints that are tried at most.
 const TRIED: usize = 32;
@@ -73,18 +74,27 @@ async fn attempt(candidate: &Candidate, policy: &Policy) -> Vec<Step> {
 /// A server without a health service is as good as any.
 async fn ask_health(record: &Record) -> Step {
     let on = record.address.as_str();
-    let (health, took) = timed(probe::health(&record.address, PATIENCE)).await;
+    let probe = Probe::Grpc { address: record.address.clone(), service: String::new() };
+    let (answer, took) = timed(health::run(&probe, PATIENCE)).await;
     let step = |detail: &str| Step::ok("health", on, detail);
-    let step = match health {
-        Ok(Health::Serving) => step("SERVING"),
-        Ok(Health::None) => {
+    let step = match answer {
+        Ok(()) => step("SERVING"),
+        Err(Unwell::Mute(_)) => {
             Step { outcome: Outcome::Skipped, ..step("it has no grpc.health.v1.Health") }
         }
-        Ok(Health::Not(status)) => step(&status).but(
-            Outcome::Failed,
-            "the server says of itself that it is not ready: see its log, and what it waits for",
-        ),
-        Err(error) => failed("health", on, &error),
+        Err(error) => {
+            let text = error.to_string();
+            let advice = match error {
+                Unwell::Late(_) => "the process accepts calls and does not work on them: it hangs",
+                Unwell::Says(_) => {
+                    "the server says of itself that it is not ready: see its log, and what it waits for"
+                }
+                _ => "it speaks HTTP/2, but not as a gRPC server does: is that the right port?",
+            };
+            // The step names the endpoint already.
+            let text = text.strip_prefix(&format!("{on}: ")).unwrap_or(&text);
+            step(text).but(Outcome::Failed, advice)
+        }
     };
     step.took(took)
 }
@@ -106,8 +116,7 @@ fn failed(step: &'static str, on: &str, error: &ProbeError) -> Step {
             "the process hangs, has no thread to accept with, or speaks a protocol in which the client \
              waits"
         }
-        ProbeError::NoAnswer(_) => "the process accepts calls and does not work on them: it hangs",
-        ProbeError::Closed | ProbeError::GoAway | ProbeError::Broken(_) => {
+        ProbeError::Closed | ProbeError::GoAway => {
             "it is stopping, out of connections, or expects TLS"
         }
         ProbeError::Tls => "register a plaintext port, or say in the record that it speaks TLS",

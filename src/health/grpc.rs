@@ -43,10 +43,7 @@ pub(super) async fn ask(address: &Address, service: &str) -> Result<(), Unwell> 
     let code = trailers.get("grpc-status").or_else(|| head.headers.get("grpc-status"));
     match code.map(http::HeaderValue::as_bytes) {
         Some(b"0") => {}
-        Some(b"12") => {
-            let hint = "the server has no grpc.health.v1.Health; add it, or use kind = \"tcp\"";
-            return Err(Unwell::Says(format!("{address}: {hint}")));
-        }
+        Some(b"12") => return Err(Unwell::Mute(address.to_string())),
         Some(b"5") => {
             return Err(Unwell::Says(format!(
                 "{address}: the server knows no service {service:?}"

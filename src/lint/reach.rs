@@ -42,14 +42,11 @@ pub(super) fn look(
             }
             let rule = match error {
                 ProbeError::Name(_) | ProbeError::Unreachable(_) => &UNREACHABLE,
-                ProbeError::NoTcp(_) | ProbeError::NoSettings(_) | ProbeError::NoAnswer(_) => {
-                    &SILENT
-                }
+                ProbeError::NoTcp(_) | ProbeError::NoSettings(_) => &SILENT,
                 ProbeError::Closed
                 | ProbeError::GoAway
                 | ProbeError::Tls
                 | ProbeError::Http1
-                | ProbeError::Broken(_)
                 | ProbeError::Other(_) => &NOT_HTTP2,
             };
             findings.push(Finding::new(rule, error.to_string()).at(entry).on(&record.address));

@@ -156,6 +156,14 @@ async fn an_endpoint_that_says_it_is_not_ready_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_endpoint_that_takes_calls_and_answers_none_is_told() {
+    let server = Endpoint::hangs().await;
+    let (step, found, advice) = trouble_with(server.address()).await;
+    assert_eq!((&*step, &*found), ("health failed", "no answer within 3s"));
+    assert!(advice.contains("it hangs"), "{advice}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_filter_or_a_pin_that_leaves_nothing_is_told() {
     let (etcd, server) = (Etcd::start().await, Endpoint::grpc(SERVING).await);
     etcd.put("orders/1", &server.address().to_string()).await;

@@ -53,6 +53,21 @@ impl Endpoint {
         Self { address, serving }
     }
 
+    /// Speaks HTTP/2 and answers no call.
+    pub(crate) async fn hangs() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // An empty SETTINGS frame.
+                let _ = stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await;
+                held.push(stream);
+            }
+        });
+        Self { address, serving }
+    }
+
     /// Takes connections and says nothing.
     pub(crate) async fn silent() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
