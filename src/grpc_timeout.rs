@@ -8,7 +8,9 @@ use http::{HeaderName, HeaderValue};
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Most that eight digits can say.
-const MOST: u128 = 99_999_999;
+const MOST: u64 = 99_999_999;
+/// One in so many values is indexed.
+const INDEXED: u32 = 256;
 
 /// Reads a timeout. What is not one is as if it were absent, as gRPC servers have it.
 pub fn parse(value: &[u8]) -> Option<Duration> {
@@ -32,16 +34,12 @@ pub fn parse(value: &[u8]) -> Option<Duration> {
 
 /// Writes a timeout in the finest unit that fits, rounded down: never more than is left.
 ///
-/// The value is marked as sensitive, which says that it must not be indexed (RFC 7541 section 6.2.3). It
-/// is another one with each call: indexed, it would push what repeats out of the peer's table and ours.
+/// Most values are marked as sensitive, which says that they must not be indexed (RFC 7541 section
+/// 6.2.3). They differ from call to call: indexed, each would push what repeats out of the peer's table
+/// and ours. One in [`INDEXED`] is, for then the name is in the tables and the others refer to it.
 pub fn format(left: Duration) -> HeaderValue {
-    let nanos = left.as_nanos();
-    let (number, unit) = [(1, b'n'), (1_000, b'u'), (1_000_000, b'm'), (1_000_000_000, b'S')]
-        .into_iter()
-        .map(|(size, unit)| (nanos / size, unit))
-        .find(|(number, _)| *number <= MOST)
-        .unwrap_or((nanos / 3_600_000_000_000, b'H'));
-    let mut left = number.min(MOST) as u32;
+    let (number, unit) = finest(left);
+    let mut left = number;
     let mut text = [unit; 9];
     let mut start = text.len() - 1;
     while left > 0 || start == text.len() - 1 {
@@ -52,8 +50,24 @@ pub fn format(left: Duration) -> HeaderValue {
     // Digits and a letter are a header value; the fallback cannot be reached.
     let mut value =
         HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("0n"));
-    value.set_sensitive(true);
+    value.set_sensitive(number % INDEXED != 0);
     value
+}
+
+/// At most eight digits, and their unit.
+fn finest(left: Duration) -> (u32, u8) {
+    let (seconds, nanos) = (left.as_secs(), u64::from(left.subsec_nanos()));
+    // Each unit is tried only where all of `left` in it fits into 64 bits.
+    let all = |a_second: u64| {
+        seconds.checked_mul(a_second).map(|whole| whole + nanos / (1_000_000_000 / a_second))
+    };
+    [(1_000_000_000, b'n'), (1_000_000, b'u'), (1_000, b'm'), (1, b'S')]
+        .into_iter()
+        .find_map(|(a_second, unit)| match all(a_second) {
+            Some(number) if number <= MOST => Some((number as u32, unit)),
+            _ => None,
+        })
+        .unwrap_or_else(|| ((seconds / 3600).min(MOST) as u32, b'H'))
 }
 
 #[cfg(test)]
@@ -84,12 +98,18 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_will_not_come_again_is_not_indexed_but_some_are_for_their_name() {
+        let indexed = (1..=2_560)
+            .filter(|micros| !format(Duration::from_micros(100_000_000 - micros)).is_sensitive());
+        assert_eq!(indexed.count(), 10);
+    }
+
+    #[test]
     fn what_is_written_is_never_more_than_what_is_left_and_nearly_as_much() {
         for left in [0, 1, 99_999_999, 100_000_001, 7_654_321_987, u64::MAX / 2] {
             let left = Duration::from_nanos(left);
             let written = parse(format(left).as_bytes()).unwrap();
             assert!(written <= left && written.as_secs_f64() >= left.as_secs_f64() * 0.999_99);
-            assert!(format(left).is_sensitive());
         }
         let longest = format(Duration::from_secs(u64::MAX));
         assert_eq!(longest.as_bytes(), b"99999999H");
