@@ -9,8 +9,6 @@ pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Most that eight digits can say.
 const MOST: u64 = 99_999_999;
-/// One in so many values is indexed.
-const INDEXED: u32 = 256;
 
 /// Reads a timeout. What is not one is as if it were absent, as gRPC servers have it.
 pub fn parse(value: &[u8]) -> Option<Duration> {
@@ -34,9 +32,9 @@ pub fn parse(value: &[u8]) -> Option<Duration> {
 
 /// Writes a timeout in the finest unit that fits, rounded down: never more than is left.
 ///
-/// Most values are marked as sensitive, which says that they must not be indexed (RFC 7541 section
-/// 6.2.3). They differ from call to call: indexed, each would push what repeats out of the peer's table
-/// and ours. One in [`INDEXED`] is, for then the name is in the tables and the others refer to it.
+/// The value is marked as sensitive, which says that it must not be indexed (RFC 7541 section 6.2.3). It
+/// is another one with each call: indexed, it would push what repeats out of the peer's table and
+/// ours, and h2 would compare it with all that are still there.
 pub fn format(left: Duration) -> HeaderValue {
     let (number, unit) = finest(left);
     let mut left = number;
@@ -50,7 +48,7 @@ pub fn format(left: Duration) -> HeaderValue {
     // Digits and a letter are a header value; the fallback cannot be reached.
     let mut value =
         HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("0n"));
-    value.set_sensitive(number % INDEXED != 0);
+    value.set_sensitive(true);
     value
 }
 
@@ -98,19 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_will_not_come_again_is_not_indexed_but_some_are_for_their_name() {
-        let indexed = (1..=2_560)
-            .filter(|micros| !format(Duration::from_micros(100_000_000 - micros)).is_sensitive());
-        assert_eq!(indexed.count(), 10);
-    }
-
-    #[test]
     fn what_is_written_is_never_more_than_what_is_left_and_nearly_as_much() {
         for left in [0, 1, 99_999_999, 100_000_001, 7_654_321_987, u64::MAX / 2] {
             let left = Duration::from_nanos(left);
             let written = parse(format(left).as_bytes()).unwrap();
             assert!(written <= left && written.as_secs_f64() >= left.as_secs_f64() * 0.999_99);
         }
+        assert!(format(Duration::from_secs(1)).is_sensitive());
         let longest = format(Duration::from_secs(u64::MAX));
         assert_eq!(longest.as_bytes(), b"99999999H");
     }
