@@ -126,6 +126,7 @@ struct Spent {
 struct Attempt {
     endpoint: String,
     outcome: Option<String>,
+    grpc_status: Option<String>,
     #[serde(flatten)]
     parts: Map<String, Value>,
 }
@@ -243,8 +244,8 @@ fn whole(call: &Call) -> String {
     tell("deadline", &call.deadline_ms.map(|ms| format!("{ms} ms")).unwrap_or_default());
     tell("before", &parts(&call.spent.parts));
     for (at, attempt) in (call.spent.attempts_before + 1..).zip(&call.spent.attempts) {
-        let Attempt { endpoint, outcome, parts } = attempt;
-        let outcome = outcome.as_deref().unwrap_or_default();
+        let Attempt { endpoint, outcome, grpc_status, parts } = attempt;
+        let outcome = grpc_status.as_deref().or(outcome.as_deref()).unwrap_or_default();
         let line = format!("{endpoint}  {outcome}  {}", self::parts(parts));
         tell(&format!("attempt {at}"), line.trim_end());
     }
@@ -254,10 +255,16 @@ fn whole(call: &Call) -> String {
     text
 }
 
-/// `connect 0.3 ms, first byte 2.1 ms`.
+/// `connect 0.3 ms, first byte 2.1 ms`, in the order in which they come; those that a newer proxy may
+/// tell of last.
 fn parts(parts: &Map<String, Value>) -> String {
+    const ORDER: [&str; 6] = ["resolve", "fault", "pause", "connect", "first_byte", "body"];
     let part = |(name, value): (&String, &Value)| {
-        Some(format!("{} {value} ms", name.strip_suffix("_ms")?.replace('_', " ")))
+        let name = name.strip_suffix("_ms")?;
+        let place = ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
+        Some((place, format!("{} {value} ms", name.replace('_', " "))))
     };
-    parts.iter().filter_map(part).collect::<Vec<_>>().join(", ")
+    let mut parts: Vec<_> = parts.iter().filter_map(part).collect();
+    parts.sort_by_key(|(place, _)| *place);
+    parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(", ")
 }

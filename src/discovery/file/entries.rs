@@ -78,22 +78,24 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Entries, String> {
         let lines = text[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n');
         format!("{}: not UTF-8 text", lines.count() + 1)
     })?;
-    let at = |error: &toml::de::Error, start| line(text, error.span().map_or(start, |s| s.start));
+    let lines = Lines::of(text);
+    let at = |error: &toml::de::Error, start| lines.line(error.span().map_or(start, |s| s.start));
     let file =
         DeTable::parse(text).map_err(|error| format!("{}: {}", at(&error, 0), error.message()))?;
     let mut found = Entries::default();
     for (name, value) in file.into_inner() {
         let (true, DeValue::Array(entries)) = (name.get_ref() == "endpoint", value.into_inner())
         else {
-            let line = line(text, name.span().start);
+            let line = lines.line(name.span().start);
             return Err(format!(
                 "{line}: `{}` is unknown, allowed is [[endpoint]]",
                 name.get_ref()
             ));
         };
+        let mut before = 0;
         for (index, entry) in entries.into_iter().enumerate() {
             let start = entry.span().start;
-            let place = line(text, start);
+            let place = lines.line(start);
             let service = match service_of(&entry) {
                 Ok(service) => service,
                 Err(problem) => {
@@ -111,9 +113,14 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Entries, String> {
                 .map(Reading::from);
             // Of two entries with one address the first counts.
             let modified = -i64::try_from(index).unwrap_or(i64::MAX);
-            let key = format!("{}:{place}", path.display()).into();
+            let mut key = format!("{}:{place}", path.display());
+            if std::mem::replace(&mut before, place) == place {
+                // Several on one line need keys of their own.
+                key.push_str(&format!(":{}", lines.column(start)));
+            }
+            let key = key.into();
             let listing = found.services.entry(service).or_default();
-            // Keys are lines: a wrong entry says nothing of what was on its line before.
+            // Keys are places: a wrong entry says nothing of what was there before.
             listing.fresh = true;
             listing.items.push(Item { key, created: 0, modified, value });
         }
@@ -150,9 +157,25 @@ fn record(entry: Entry) -> Result<Record, RejectReason> {
     Ok(Record { weight, version, zone, metadata, ..record })
 }
 
-/// Line of a byte, counted from 1.
-fn line(text: &str, at: usize) -> usize {
-    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+/// Where the lines of a text begin. Files may have tens of thousands of entries, whose lines are not
+/// to be counted from the top each.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let after = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self(std::iter::once(0).chain(after).collect())
+    }
+
+    /// Line of a byte, counted from 1.
+    fn line(&self, at: usize) -> usize {
+        self.0.partition_point(|begin| *begin <= at)
+    }
+
+    /// Byte of its line, counted from 1.
+    fn column(&self, at: usize) -> usize {
+        at - self.0[self.line(at) - 1] + 1
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +211,15 @@ mod tests {
         assert_eq!(metadata, ["gpu=true", "shard=3", "share=0.5", "state=forbidden"]);
         let plain = &items[1].value.as_ref().unwrap().records[0];
         assert_eq!((plain.weight, &*plain.id, plain.format), (100, "localhost:1", "file"));
+    }
+
+    #[test]
+    fn entries_on_one_line_are_entries_of_their_own() {
+        let entries = read(
+            "endpoint = [\n  {service=\"a\",address=\"a:1\"}, {service=\"a\",address=\"b:2\"}\n]\n",
+        );
+        let keys: Vec<_> = entries.services["a"].items.iter().map(|item| &*item.key).collect();
+        assert_eq!(keys, ["s.toml:2", "s.toml:2:32"]);
     }
 
     #[test]
