@@ -14,6 +14,7 @@ use pillion::{
     metrics::Metrics,
     model::{Endpoint, Record, Selectors, Service, Snapshot, stable_hash},
     view::Views,
+    wards::Warden,
 };
 
 const BALANCERS: [Balance; 6] = [
@@ -83,11 +84,14 @@ fn picker(snapshot: Snapshot, selectors: Selectors, policy: Policy) -> impl FnMu
     let service = Arc::new(Service::new(snapshot));
     let node = Node { zone: "a".to_owned(), ..Node::default() };
     let live = Arc::new(Live::new(Arc::new(Settings { node, ..Settings::default() })));
-    let views = Views::new(&Metrics::new(), live, Tables::default());
+    let metrics = Metrics::new();
+    let warden = Warden::new(Arc::clone(&live), metrics.clone());
+    let views = Views::new(&metrics, live, Tables::default(), warden.reports());
     let view = views.add(Arc::clone(&service));
     let policy = Arc::new(policy);
     if policy.subset > 0 {
-        service.snapshot().endpoints.iter().step_by(7).for_each(|e| service.set_usable(e, false));
+        let unhealthy = |e: &Arc<Endpoint>| service.set_unhealthy(e, Some(String::new()));
+        service.snapshot().endpoints.iter().step_by(7).for_each(unhealthy);
     }
     let mut number = 0_u64;
     let mut pick = move || {
@@ -144,7 +148,8 @@ fn changes(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
             b.iter(|| {
                 at += 1;
-                service.set_usable(&service.snapshot().endpoints[at / 2 % size], at % 2 == 0);
+                let why = (at % 2 == 1).then(String::new);
+                service.set_unhealthy(&service.snapshot().endpoints[at / 2 % size], why);
                 choice.keep_up(service.changes(), Instant::now);
             });
         });

@@ -32,6 +32,7 @@ use crate::{
     recent::Recent,
     register::Registrations,
     telemetry::LogLevel,
+    wards::Warden,
     worker::{Phase, Worker},
 };
 
@@ -120,6 +121,7 @@ async fn control(
     let access_log = AccessLog::new(Arc::clone(&live));
     let gates = Gates::default();
     gates.set_max_in_flight(settings.max_in_flight);
+    let warden = Warden::new(Arc::clone(&live), metrics.clone());
     let parts = Parts {
         live: Arc::clone(&live),
         directory: directory.clone(),
@@ -127,8 +129,10 @@ async fn control(
         metrics: metrics.clone(),
         access_log,
         tables: Tables::default(),
+        reports: warden.reports(),
         recent: intake,
     };
+    spawn_local(warden.run());
     let workers: Vec<_> = (0..worker_count(settings.workers))
         .map(|number| Worker::start(number, parts.clone(), phases.clone()))
         .collect::<io::Result<_>>()?;

@@ -22,6 +22,7 @@ mod priority;
 mod ramp;
 mod ring;
 mod stages;
+mod standard;
 mod subset;
 mod tables;
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use explain::{Candidate, Explanation, Step, explain, explain_pin, explain_ru
 pub use pins::Pins;
 pub use plan::Plan;
 pub use stages::Stages;
+pub use standard::Standard;
 pub use tables::Tables;

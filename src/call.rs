@@ -6,6 +6,7 @@
 
 mod error;
 mod exchange;
+mod foreign;
 mod ledger;
 mod meta;
 mod pump;
@@ -14,6 +15,7 @@ mod words;
 
 pub use error::{AttemptError, CallError, Progress};
 pub use exchange::{Broken, Exchange, Failed};
+pub use foreign::is_foreign;
 pub use ledger::{Attempt, Ledger, Spent, millis};
 pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
 pub use upload::{Copied, Upload};

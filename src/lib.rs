@@ -43,5 +43,6 @@ pub mod route;
 pub mod state_file;
 pub mod telemetry;
 pub mod view;
+pub mod wards;
 pub mod watch_file;
 pub mod worker;

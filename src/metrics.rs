@@ -34,6 +34,7 @@ pub struct Metrics {
     retries_skipped: IntCounterVec,
     faults: IntCounterVec,
     limited: IntCounterVec,
+    ejections: IntCounterVec,
     adaptive_limit: IntGaugeVec,
     connect_seconds: HistogramVec,
     connections_opened: IntCounterVec,
@@ -101,6 +102,12 @@ impl Metrics {
                 "Calls refused by a limit of their service, by which.",
                 &["service", "limit"],
             ),
+            ejections: counters(
+                &registry,
+                "ejections_total",
+                "Times that an endpoint was left out for how its calls ended, by the rule.",
+                &["service", "reason"],
+            ),
             adaptive_limit: gauges(
                 &registry,
                 "adaptive_limit",
@@ -166,6 +173,11 @@ impl Metrics {
     /// Open connections of one listener.
     pub fn downstream_connections(&self, listener: &str) -> prometheus::IntGauge {
         self.downstream_connections.with_label_values(&[listener])
+    }
+
+    /// Ejections from the service, by the rule of this name.
+    pub fn ejections(&self, service: &str, reason: &str) -> prometheus::IntCounter {
+        self.ejections.with_label_values(&[service, reason])
     }
 
     /// Counts a reload of the configuration.

@@ -12,6 +12,7 @@ mod deadline;
 mod fault;
 mod forward;
 mod headers;
+mod judge;
 mod limit;
 mod resolve;
 

@@ -20,6 +20,7 @@ use crate::{
     },
     recent::Intake,
     view::Views,
+    wards::Reports,
 };
 
 /// What the workers share.
@@ -37,6 +38,8 @@ pub struct Parts {
     pub access_log: AccessLog,
     /// What balancing by key shares.
     pub tables: Tables,
+    /// Where is told what endpoints do.
+    pub reports: Reports,
     /// Where calls that failed or were slow are handed over.
     pub recent: Intake,
 }
@@ -46,7 +49,9 @@ pub fn chain(
     parts: &Parts,
     drain: Rc<Drain>,
 ) -> impl Service<Box<Call>, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
-    let views = Rc::new(Views::new(&parts.metrics, Arc::clone(&parts.live), parts.tables.clone()));
+    let Parts { metrics, live, tables, reports, .. } = parts;
+    let views = Views::new(metrics, Arc::clone(live), tables.clone(), reports.clone());
+    let views = Rc::new(views);
     let (log, recent) = (parts.access_log.clone(), parts.recent.clone());
     let observe = ObserveLayer::new(Rc::clone(&views), log, recent);
     let connect = ConnectLayer::new(Connector::default(), parts.directory.clone());

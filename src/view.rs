@@ -22,12 +22,13 @@ use chooser::Chooser;
 use fastest::Fastest;
 
 use crate::{
-    balance::{Choice, Pins, Plan, Step, Tables, explain_rule},
+    balance::{Choice, Pins, Plan, Standard, Step, Tables, explain_rule},
     config::{Limits, Policy},
     limit::{Counted, Gate, Gates},
     live::Live,
     metrics::{Metrics, ServiceMetrics},
     model::{Selector, Selectors, Service, ServiceName, Snapshot},
+    wards::Reports,
 };
 
 /// Most selectors remembered for one snapshot: callers may send any number of different ones.
@@ -48,6 +49,7 @@ pub struct Views {
 struct Means {
     live: Arc<Live>,
     tables: Tables,
+    reports: Reports,
 }
 
 /// One service, as one worker sees it.
@@ -75,10 +77,10 @@ struct ByPointer(Arc<Policy>);
 
 impl Views {
     /// None met yet.
-    pub fn new(metrics: &Metrics, live: Arc<Live>, tables: Tables) -> Self {
+    pub fn new(metrics: &Metrics, live: Arc<Live>, tables: Tables, reports: Reports) -> Self {
         Self {
             metrics: metrics.clone(),
-            means: Rc::new(Means { live, tables }),
+            means: Rc::new(Means { live, tables, reports }),
             unknown: Rc::new(metrics.service(crate::metrics::UNKNOWN_SERVICE)),
             known: RefCell::default(),
         }
@@ -100,6 +102,7 @@ impl Views {
     pub fn add(&self, service: Arc<Service>) -> Rc<ServiceView> {
         let mut known = self.known.borrow_mut();
         known.retain(|_, view| !view.service.is_retired());
+        self.means.reports.met(&service);
         let name = service.name().clone();
         let metrics = Rc::new(self.metrics.service(name.as_str()));
         let view = Rc::new(ServiceView::new(service, metrics, Rc::clone(&self.means)));
@@ -137,6 +140,11 @@ impl ServiceView {
         &self.service
     }
 
+    /// Where is told what endpoints do.
+    pub fn reports(&self) -> &Reports {
+        &self.means.reports
+    }
+
     /// What calls with these selectors and this policy choose from, in the newest snapshot, as its
     /// endpoints are now.
     pub fn choice(&self, selectors: &Selectors, policy: &Arc<Policy>) -> Rc<Chooser> {
@@ -161,9 +169,9 @@ impl ServiceView {
 
     /// Whom this rule of a filter, and the stages after it, leave out of the newest snapshot, and why.
     /// Looks at every endpoint.
-    pub fn explain_rule(&self, rule: &Selector, policy: &Policy) -> Vec<Step> {
+    pub fn explain_rule(&self, rule: &Selector, policy: &Policy, standard: Standard) -> Vec<Step> {
         let plan = Plan::new(policy, &self.means.live.load().node);
-        explain_rule(&self.service.snapshot(), rule, &plan, now())
+        explain_rule(&self.service.snapshot(), rule, &plan, standard, now())
     }
 
     /// The newest snapshot, by id and address.

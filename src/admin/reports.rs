@@ -1,6 +1,7 @@
 //! What is known of services, as JSON.
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     discovery::{Directory, SourceStatus},
@@ -38,6 +39,7 @@ fn age(sources: &[SourceStatus], snapshot: &Snapshot) -> Option<f64> {
 /// `GET /services/NAME`.
 pub(super) fn service(directory: &Directory, service: &Service) -> Value {
     let snapshot = service.snapshot();
+    let now = Instant::now().into_std();
     let endpoint = |endpoint: &std::sync::Arc<Endpoint>| {
         let Endpoint { record, source, key, load } = &**endpoint;
         json!({
@@ -51,6 +53,7 @@ pub(super) fn service(directory: &Directory, service: &Service) -> Value {
             "format": record.format,
             "key": &**key,
             "state": endpoint.state().as_str(),
+            "reason": endpoint.ailment(now),
             "in_flight": load.in_flight(),
             "picks": load.picks(),
         })

@@ -183,7 +183,7 @@ mod tests {
     use crate::{
         balance::{
             Choice,
-            testing::{Fixture, by, choice},
+            testing::{Fixture, by, choice, set_usable},
         },
         config::Policy,
         model::{Service, stable_hash},
@@ -223,7 +223,7 @@ mod tests {
             let endpoint = Arc::clone(&service.snapshot().endpoints[7]);
             let all = || keys().map(|key| (key, address(&choice, key))).collect::<HashMap<_, _>>();
             let before = all();
-            service.set_usable(&endpoint, false);
+            set_usable(&service, &endpoint, false);
             choice.keep_up(service.changes(), std::time::Instant::now);
             let meanwhile = all();
             let mut homes = std::collections::HashSet::new();
@@ -233,7 +233,7 @@ mod tests {
                 homes.extend((was != address).then_some(address));
             }
             assert!(homes.len() > 8, "they are spread over the others: {homes:?}");
-            service.set_usable(&endpoint, true);
+            set_usable(&service, &endpoint, true);
             choice.keep_up(service.changes(), std::time::Instant::now);
             assert_eq!(all(), before);
         }

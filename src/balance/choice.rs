@@ -15,9 +15,10 @@ use super::{
     balancer::Balancer,
     members::Members,
     play::{Play, play},
+    standard::{Standard, standards},
     wheel::{Excluded, Wheel},
 };
-use crate::model::{Endpoint, InFlight, Selectors, Snapshot, Tally};
+use crate::model::{Endpoint, InFlight, Selectors, Snapshot, Tally, Trial};
 
 /// What a service's calls with one selector choose from. Made for one snapshot, on one worker.
 ///
@@ -37,6 +38,8 @@ pub struct Choice {
     seen: Cell<u64>,
     /// When new endpoints are to be looked at again.
     due: Cell<Option<Instant>>,
+    /// Whether a call may try an endpoint that was ejected.
+    has_trials: Cell<bool>,
 }
 
 /// One selector of the list, with the state of its balancer.
@@ -55,6 +58,10 @@ struct State {
     balancer: Balancer,
     /// Whether there may be members that could take a call but are not in play.
     has_reserve: bool,
+    /// What members must be to be used.
+    standard: Standard,
+    /// Positions of those that a call may try.
+    trials: Vec<usize>,
 }
 
 /// Why no endpoint was picked.
@@ -78,6 +85,7 @@ pub struct Picked<'a> {
     /// By which of the selectors, counted from 0.
     pub rule: usize,
     tally: Option<Arc<Tally>>,
+    trial: Option<Trial>,
 }
 
 impl Choice {
@@ -94,21 +102,25 @@ impl Choice {
         let members: Vec<_> = members.collect();
         let known = snapshot.endpoints.len();
         let Plays { plays, stages, due } = Plays::new(selectors, known, &members, plan, now);
-        let rule = |((number, members), play): ((usize, Members), Play)| {
+        let rule = |((number, members), (standard, play)): ((usize, Members), (Standard, Play))| {
             let wheel = play.wheel(&members);
             let shared = tables.of(&snapshot.service, selectors.text());
             let balancer = Balancer::new(plan, &members, &play, &wheel, shared);
-            let state = State { wheel, balancer, has_reserve: play.parts.is_some() };
+            let (has_reserve, trials) = (play.parts.is_some(), members.trials());
+            let state = State { wheel, balancer, has_reserve, standard, trials };
             Rule { number, members, state: state.into() }
         };
+        let rules: Vec<_> = members.into_iter().zip(plays).map(rule).collect();
+        let has_trials = rules.iter().any(|rule| !rule.state.borrow().trials.is_empty());
         Self {
             plan: plan.clone(),
-            rules: members.into_iter().zip(plays).map(rule).collect(),
+            rules,
             selectors: selectors.clone(),
             stages: RefCell::new(Rc::new(stages)),
             known,
             seen: Cell::new(0),
             due: due.into(),
+            has_trials: has_trials.into(),
         }
     }
 
@@ -126,15 +138,20 @@ impl Choice {
         let members: Vec<_> = members.collect();
         let Plays { plays, stages, due } =
             Plays::new(&self.selectors, self.known, &members, &self.plan, now);
-        for (Rule { members, state, .. }, play) in self.rules.iter().zip(plays) {
+        let mut has_trials = false;
+        for (Rule { members, state, .. }, (standard, play)) in self.rules.iter().zip(plays) {
             let state = &mut *state.borrow_mut();
             let wheel = play.wheel(members);
             state.balancer.reweigh(members, &play, &state.wheel, &wheel);
             state.wheel = wheel;
             state.has_reserve = play.parts.is_some();
+            state.standard = standard;
+            state.trials = members.trials();
+            has_trials |= !state.trials.is_empty();
         }
         self.stages.replace(Rc::new(stages));
         self.due.set(due);
+        self.has_trials.set(has_trials);
     }
 
     /// How many endpoints each stage keeps for the picks that are made now.
@@ -143,13 +160,18 @@ impl Choice {
     }
 
     /// The endpoint for the next attempt of a call with this key, if it has one, that has tried
-    /// `tried`: from the first rule that has one left.
+    /// `tried`: from the first rule that has one left. A first attempt may be the one that tries an
+    /// endpoint which was ejected.
     ///
     /// # Errors
     /// [`PickError`] tells an unknown service from a selector that matches nothing and from a call
     /// that has tried everything.
     pub fn pick(&self, key: Option<u64>, tried: &[Arc<Endpoint>]) -> Result<Picked<'_>, PickError> {
-        self.rules.iter().find_map(|rule| rule.pick(key, tried)).ok_or(match self {
+        let trial = || self.rules.iter().find_map(Rule::trial);
+        let is_first = tried.is_empty() && self.has_trials.get();
+        let trial = is_first.then(trial).flatten();
+        let pick = || self.rules.iter().find_map(|rule| rule.pick(key, tried));
+        trial.or_else(pick).ok_or(match self {
             Self { known: 0, .. } => PickError::NoEndpoints,
             Self { rules, .. } if rules.is_empty() => PickError::NoMatch,
             _ => PickError::AllTried,
@@ -185,16 +207,10 @@ impl Choice {
     }
 }
 
-/// Whether endpoints that cannot take a call are to be used all the same: there are no others.
-pub(super) fn anyhow<'a>(rules: impl IntoIterator<Item = &'a Members>) -> bool {
-    let mut endpoints = rules.into_iter().flat_map(Members::endpoints);
-    !endpoints.any(|endpoint| endpoint.load.is_usable())
-}
-
 /// The stages that each rule has gone through.
 struct Plays {
-    /// One a rule.
-    plays: Vec<Play>,
+    /// One a rule, and whom it admits.
+    plays: Vec<(Standard, Play)>,
     stages: Stages,
     /// When they are to be taken again.
     due: Option<Instant>,
@@ -209,16 +225,19 @@ impl Plays {
         plan: &Plan,
         now: Instant,
     ) -> Self {
-        let anyhow = anyhow(rules.iter().map(|(_, members)| members.borrow()));
+        let members = rules.iter().map(|(_, members)| members.borrow());
+        let standards = standards(members, plan.panic_threshold);
         let (mut plays, mut stages, mut due) = (Vec::new(), Stages::new(known), None);
-        let mut rules = rules.iter().peekable();
+        let mut rules = rules.iter().zip(standards).peekable();
         for (number, selector) in selectors.rules().iter().enumerate() {
-            let members = rules.next_if(|(of, _)| *of == number).map(|(_, m)| m.borrow());
-            stages.rule(selector, members.map_or(0, Members::len));
-            let Some(members) = members else { continue };
-            let play = play(members, plan, anyhow, now, &mut stages.watch(plan));
+            let rule = rules.next_if(|((of, _), _)| *of == number);
+            let rule = rule.map(|((_, members), standard)| (members.borrow(), standard));
+            let (size, standard) = rule.map_or((0, Standard::Well), |(m, of)| (m.len(), of));
+            stages.rule(selector, size, standard);
+            let Some((members, _)) = rule else { continue };
+            let play = play(members, plan, standard, now, &mut stages.watch(plan));
             due = earlier(due, play.due);
-            plays.push(play);
+            plays.push((standard, play));
         }
         Self { plays, stages, due }
     }
@@ -229,8 +248,17 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 }
 
 impl Rule {
+    /// A member that was ejected and has waited its time, for the one call that tries it.
+    fn trial(&self) -> Option<Picked<'_>> {
+        let State { balancer, trials, .. } = &*self.state.borrow();
+        trials.iter().find_map(|&at| {
+            let trial = Trial::take(&self.members.endpoints()[at].load)?;
+            Some(self.picked(at, balancer, Some(trial)))
+        })
+    }
+
     fn pick(&self, key: Option<u64>, tried: &[Arc<Endpoint>]) -> Option<Picked<'_>> {
-        let State { wheel, balancer, has_reserve } = &mut *self.state.borrow_mut();
+        let State { wheel, balancer, has_reserve, standard, .. } = &mut *self.state.borrow_mut();
         let at = if tried.is_empty() {
             balancer.first(&self.members, wheel, key)?
         } else {
@@ -242,16 +270,16 @@ impl Rule {
             let found =
                 registered.and_then(|excluded| other(&excluded)).or_else(|| other(&excluded));
             match found {
-                None if *has_reserve => self.reserve(&excluded)?,
+                None if *has_reserve => self.reserve(*standard, &excluded)?,
                 found => found?,
             }
         };
-        Some(self.picked(at, balancer))
+        Some(self.picked(at, balancer, None))
     }
 
-    fn picked(&self, at: usize, balancer: &Balancer) -> Picked<'_> {
+    fn picked(&self, at: usize, balancer: &Balancer, trial: Option<Trial>) -> Picked<'_> {
         let endpoint = &self.members.endpoints()[at];
-        Picked { endpoint, rule: self.number, tally: balancer.tally() }
+        Picked { endpoint, rule: self.number, tally: balancer.tally(), trial }
     }
 
     /// Any member for which `can` holds and that was not tried: one in play, else any other that could
@@ -261,23 +289,23 @@ impl Rule {
         tried: &[Arc<Endpoint>],
         can: &impl Fn(&Endpoint) -> bool,
     ) -> Option<Picked<'_>> {
-        let State { wheel, balancer, has_reserve } = &*self.state.borrow();
+        let State { wheel, balancer, has_reserve, standard, .. } = &*self.state.borrow();
         let (endpoints, excluded) = (self.members.endpoints(), self.members.positions(tried));
         let is_left = |at: &usize| !excluded.contains(at) && can(&endpoints[*at]);
         let from = fastrand::usize(..endpoints.len());
         let left = || (from..endpoints.len()).chain(0..from).filter(is_left);
         let in_play = left().find(|at| wheel.weight(*at) > 0);
-        let reserve = || left().find(|at| *has_reserve && endpoints[*at].load.is_usable());
+        let reserve = || left().find(|at| *has_reserve && standard.admits(&endpoints[*at].load));
         let at = in_play.or_else(reserve)?;
-        Some(self.picked(at, balancer))
+        Some(self.picked(at, balancer, None))
     }
 
     /// One that is not in play but could take the call: of a later priority, of another zone, not of
     /// the subset. The call has tried all others, so an endpoint that it would not use first is
     /// better than none. Looks at every member, which is rare.
-    fn reserve(&self, excluded: &[usize]) -> Option<usize> {
-        let is_left =
-            |at: &usize| !excluded.contains(at) && self.members.endpoints()[*at].load.is_usable();
+    fn reserve(&self, standard: Standard, excluded: &[usize]) -> Option<usize> {
+        let can = |at: usize| standard.admits(&self.members.endpoints()[at].load);
+        let is_left = |at: &usize| !excluded.contains(at) && can(*at);
         let left = || (0..self.members.len()).filter(is_left);
         let first = left().map(|at| self.members.priority(at)).min()?;
         let weight = |at| match self.members.priority(at) == first {
@@ -294,7 +322,7 @@ impl Picked<'_> {
     /// Counts the attempt on the endpoint, until the returned guard is dropped. None where it holds
     /// `most` calls already; 0 allows any number.
     pub fn hold(self, most: u32) -> Option<InFlight> {
-        self.endpoint.load.try_pick_with(most, self.tally)
+        self.endpoint.load.try_pick_with(most, self.tally, self.trial)
     }
 }
 

@@ -8,8 +8,13 @@ use std::{sync::Arc, time::Instant};
 
 use self::story::Story;
 use super::{
-    Pins, Plan, Tables, by_key::ByKey, choice::anyhow, members::Members, play::play,
-    stages::rule_name, wheel::Wheel,
+    Pins, Plan, Tables,
+    by_key::ByKey,
+    members::Members,
+    play::play,
+    stages::rule_name,
+    standard::{Standard, standards},
+    wheel::Wheel,
 };
 use crate::model::{Endpoint, Selector, Selectors, Snapshot, State};
 
@@ -58,14 +63,14 @@ pub fn explain(
     let mut steps = vec![known(snapshot)];
     let members = selectors.rules().iter().map(|selector| Members::new(snapshot, selector));
     let members: Vec<_> = members.collect();
-    let anyhow = anyhow(&members);
-    for (selector, members) in selectors.rules().iter().zip(&members) {
+    let standards = standards(&members, plan.panic_threshold);
+    for ((selector, members), standard) in selectors.rules().iter().zip(&members).zip(standards) {
         steps.push(filtered(snapshot, selector, members));
         if members.len() == 0 {
             continue;
         }
-        let mut story = Story::new(members, plan);
-        let play = play(members, plan, anyhow, now, &mut story);
+        let mut story = Story::new(members, plan, now);
+        let play = play(members, plan, standard, now, &mut story);
         steps.extend(story.into_steps());
         let wheel = play.wheel(members);
         if wheel.total() == 0 {
@@ -84,19 +89,19 @@ pub fn explain(
     Explanation { steps, candidates: Vec::new() }
 }
 
-/// The stages of one rule, by which an endpoint was picked, or none was.
+/// The stages of one rule, by which an endpoint was picked, or none was, and by which standard.
 pub fn explain_rule(
     snapshot: &Snapshot,
     selector: &Selector,
     plan: &Plan,
+    standard: Standard,
     now: Instant,
 ) -> Vec<Step> {
     let members = Members::new(snapshot, selector);
     let mut steps = vec![filtered(snapshot, selector, &members)];
     if members.len() > 0 {
-        let mut story = Story::new(&members, plan);
-        // Where it picked one although none can take a call, no other rule had one that can.
-        play(&members, plan, anyhow([&members]), now, &mut story);
+        let mut story = Story::new(&members, plan, now);
+        play(&members, plan, standard, now, &mut story);
         steps.extend(story.into_steps());
     }
     steps

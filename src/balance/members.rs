@@ -83,6 +83,12 @@ impl Members {
         self.priorities.is_empty()
     }
 
+    /// Positions of those that were ejected and that a call may try.
+    pub(super) fn trials(&self) -> Vec<usize> {
+        let has_trial = |at: &usize| self.endpoints[*at].load.has_trial();
+        (0..self.len()).filter(has_trial).collect()
+    }
+
     /// Excludes those that are no longer registered as well; none where there are none.
     pub(super) fn registered_only(&self, excluded: &Excluded) -> Option<Excluded> {
         let mut all: Excluded = excluded.iter().chain(&self.suspects).copied().collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::{Balance, Node, Policy, ZonePreference},
+    config::{Balance, Node, Percent, Policy, ZonePreference},
     model::stable_hash,
 };
 
@@ -21,6 +21,8 @@ pub struct Plan {
     pub(super) node: u64,
     /// How fast latencies are forgotten.
     pub(super) decay: Duration,
+    /// Part of the endpoints that must be well.
+    pub(super) panic_threshold: Percent,
 }
 
 impl Plan {
@@ -34,6 +36,7 @@ impl Plan {
             subset: policy.subset as usize,
             node: stable_hash(node.id.as_bytes()),
             decay: policy.peak_ewma_decay,
+            panic_threshold: policy.panic_threshold,
         }
     }
 }

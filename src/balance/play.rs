@@ -15,6 +15,7 @@ use super::{
     members::Members,
     priority::{Level, prioritise},
     ramp::{Ramp, ramps, step},
+    standard::Standard,
     subset::narrow,
     wheel::Wheel,
     zone::{Zones, prefer},
@@ -70,8 +71,8 @@ impl Play {
 /// A stage that has been taken.
 #[derive(Debug)]
 pub(super) enum Stage<'a> {
-    /// Endpoints that cannot take a call are out.
-    Usable,
+    /// Endpoints that are not up to this are out.
+    Usable(Standard),
     /// Levels, the first one first.
     Priority(&'a [Level]),
     /// Zones of the level of a priority.
@@ -87,7 +88,7 @@ impl Stage<'_> {
     pub(super) fn name(&self, plan: &Plan) -> String {
         let own = plan.zone.as_deref().unwrap_or_default();
         match self {
-            Self::Usable => "usable".to_owned(),
+            Self::Usable(_) => "usable".to_owned(),
             Self::Priority(_) => "priority".to_owned(),
             Self::Zone(0, _) => format!("zone {own}"),
             Self::Zone(priority, _) => format!("zone {own} of priority {priority}"),
@@ -104,27 +105,27 @@ pub(super) trait Watch {
     fn stage(&mut self, stage: &Stage<'_>, parts: &[Part]);
 }
 
-/// Takes the stages. With `anyhow`, members that cannot take a call are used as well: nobody else is
-/// there.
+/// Takes the stages, of which the first one leaves those that are up to `standard`.
 pub(super) fn play(
     members: &Members,
     plan: &Plan,
-    anyhow: bool,
+    standard: Standard,
     now: Instant,
     watch: &mut impl Watch,
 ) -> Play {
     let ramps = ramps(members, plan.slow_start, now);
     let due = (!ramps.is_empty()).then(|| now + step(plan.slow_start));
-    let is_usable = |at: usize| anyhow || members.endpoints()[at].load.is_usable();
+    let is_usable = |at: usize| standard.admits(&members.endpoints()[at].load);
     let all_usable = (0..members.len()).all(is_usable);
     let narrows = plan.subset > 0 && plan.subset < members.len();
-    if all_usable && members.are_equal() && plan.zone.is_none() && !narrows && ramps.is_empty() {
+    let is_plain = all_usable && standard == Standard::Well && members.are_equal();
+    if is_plain && plan.zone.is_none() && !narrows && ramps.is_empty() {
         return Play { parts: None, ramps, due };
     }
     let part = |(at, weight)| Part { size: f64::from(weight), usable: is_usable(at) };
     let mut parts: Vec<_> = members.weights().enumerate().map(part).collect();
-    if !all_usable {
-        watch.stage(&Stage::Usable, &parts);
+    if standard != Standard::Well || !all_usable {
+        watch.stage(&Stage::Usable(standard), &parts);
     }
     let mut levels = vec![0];
     if !members.are_equal() {

@@ -5,6 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use super::{
     Plan, Step,
     play::{Part, Stage, Watch},
+    standard::Standard,
 };
 use crate::model::Selector;
 
@@ -18,6 +19,8 @@ pub struct Stages {
     steps: Vec<(Box<str>, usize)>,
     /// Where the stages of each rule end.
     ends: Vec<usize>,
+    /// What each rule asks of endpoints.
+    standards: Vec<Standard>,
     /// What was told of a rule, once somebody has asked.
     dropped: RefCell<Vec<(Option<usize>, Rc<str>)>>,
 }
@@ -28,7 +31,8 @@ impl Stages {
     }
 
     /// The next rule leaves so many members; what `Self::watch` is shown from here on is of it.
-    pub(super) fn rule(&mut self, selector: &Selector, members: usize) {
+    pub(super) fn rule(&mut self, selector: &Selector, members: usize, standard: Standard) {
+        self.standards.push(standard);
         self.steps.push((rule_name(selector).into(), members));
         self.ends.push(self.steps.len());
     }
@@ -45,13 +49,20 @@ impl Stages {
     }
 
     /// Why endpoints were left out by the rule that an endpoint was picked by, or the last one, in a few
-    /// words. `steps` are those of the rule; they are asked for once, since they look at every endpoint.
-    pub fn dropped(&self, rule: Option<usize>, steps: impl FnOnce() -> Vec<Step>) -> Rc<str> {
+    /// words. `steps` are those of the rule by its standard; they are asked for once, since they look at
+    /// every endpoint.
+    pub fn dropped(
+        &self,
+        rule: Option<usize>,
+        steps: impl FnOnce(Standard) -> Vec<Step>,
+    ) -> Rc<str> {
         let mut dropped = self.dropped.borrow_mut();
         if let Some((_, words)) = dropped.iter().find(|(of, _)| *of == rule) {
             return Rc::clone(words);
         }
-        let words: Rc<str> = words(&steps()).into();
+        let standard = rule.map_or_else(|| self.standards.last(), |rule| self.standards.get(rule));
+        let standard = standard.copied().unwrap_or(Standard::Well);
+        let words: Rc<str> = words(&steps(standard)).into();
         dropped.push((rule, Rc::clone(&words)));
         words
     }

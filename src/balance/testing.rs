@@ -9,7 +9,7 @@ use std::{
 use super::{Choice, Plan, Tables, members::Members, play::Part};
 use crate::{
     config::{Balance, Node, Policy},
-    model::{Endpoint, Load, Record, Selector, Snapshot},
+    model::{Endpoint, Load, Record, Selector, Service, Snapshot},
 };
 
 /// A service whose endpoints a test sets up one property after the other.
@@ -82,6 +82,11 @@ pub(super) fn choice(snapshot: &Snapshot, selectors: &str, policy: &Policy) -> C
     let node = Node { id: "n".to_owned(), zone: "a".to_owned(), ..Node::default() };
     let (selectors, plan) = (selectors.parse().unwrap(), Plan::new(policy, &node));
     Choice::new(snapshot, &selectors, &plan, &Tables::default(), Instant::now())
+}
+
+/// Says whether an endpoint can take calls.
+pub(super) fn set_usable(service: &Service, endpoint: &Endpoint, usable: bool) {
+    service.set_unhealthy(endpoint, (!usable).then(|| "says so".to_owned()));
 }
 
 /// Part of the calls of those in play, by a name of theirs.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, Request, response};
 
 use super::{
     AttemptError, Call, CallError, CallMeta, Outcome, Progress,
+    foreign::is_foreign,
     pump::{Ended, Pump, Tap},
 };
 use crate::{
@@ -48,6 +49,8 @@ enum Answer {
 struct Seen {
     http: u16,
     grpc: Option<GrpcStatus>,
+    /// Whether it does not know the gRPC service.
+    foreign: bool,
 }
 
 /// Why an exchange ended in the middle of the answer.
@@ -117,6 +120,7 @@ impl Exchange {
                 let seen = Seen {
                     http: head.status.as_u16(),
                     grpc: head.headers.get(GRPC_STATUS).map(|v| GrpcStatus::parse(v.as_bytes())),
+                    foreign: is_foreign(&head.headers),
                 };
                 self.answer = Answer::Here { pump: Pump::new(body), seen };
                 Poll::Ready(Ok(head))
@@ -165,7 +169,7 @@ impl Exchange {
         if let Answer::Here { pump, seen } = &self.answer
             && pump.is_empty()
         {
-            self.call.meta.finish(seen.outcome());
+            seen.finish(&self.call.meta);
         }
     }
 
@@ -196,7 +200,7 @@ impl Exchange {
         };
         match ready!(pump.poll(cx, down, seen)) {
             Ok(()) => {
-                self.call.meta.finish(seen.outcome());
+                seen.finish(&self.call.meta);
                 Poll::Ready(Ok(()))
             }
             Err(Ended::Sink) => Poll::Ready(Err(Broken::Cancelled)),
@@ -315,8 +319,10 @@ fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &h2::Error) -> A
 }
 
 impl Seen {
-    fn outcome(&self) -> Outcome {
-        Outcome::Answered { http: self.http, grpc: self.grpc.unwrap_or(GrpcStatus::UNKNOWN) }
+    fn finish(&self, call: &CallMeta) {
+        let grpc = self.grpc.unwrap_or(GrpcStatus::UNKNOWN);
+        call.is_foreign.set(self.foreign);
+        call.finish(Outcome::Answered { http: self.http, grpc });
     }
 }
 
@@ -326,6 +332,7 @@ impl Tap for Seen {
     fn trailers(&mut self, trailers: &HeaderMap) {
         if let Some(status) = trailers.get(GRPC_STATUS) {
             self.grpc = Some(GrpcStatus::parse(status.as_bytes()));
+            self.foreign = is_foreign(trailers);
         }
     }
 }

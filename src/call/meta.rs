@@ -71,6 +71,8 @@ pub struct CallMeta {
     pub waiting: Cell<Option<Instant>>,
     /// Why it was not tried again, where the policy would have it.
     pub not_retried: Cell<Option<&'static str>>,
+    /// Whether the endpoint says that it does not know the gRPC service.
+    pub is_foreign: Cell<bool>,
     /// Whether an endpoint that refused the call has been asked once more.
     pub asked_again: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
@@ -159,6 +161,7 @@ impl CallMeta {
             places: RefCell::default(),
             waiting: Cell::new(None),
             not_retried: Cell::new(None),
+            is_foreign: Cell::new(false),
             asked_again: Cell::new(false),
             outcome: Cell::new(None),
             message: OnceCell::new(),
@@ -235,7 +238,7 @@ impl CallMeta {
         let Decided { stages, rule } = decided.as_ref()?;
         let selector =
             rule.map_or_else(|| selectors.rules().last(), |at| selectors.rules().get(at))?;
-        Some(stages.dropped(*rule, || view.explain_rule(selector, policy)))
+        Some(stages.dropped(*rule, |standard| view.explain_rule(selector, policy, standard)))
     }
 
     /// The rule of its filter that the newest endpoint was picked by, where there is a filter.

@@ -4,6 +4,7 @@
 //! inherited. [`super::read`] calls it with a file whose single values are read; values that were
 //! wrong have been noted already and count as absent.
 
+mod eject;
 mod limits;
 mod register;
 mod retry;
@@ -136,6 +137,7 @@ fn checked(raw: &RawPolicy, base: &Policy, problems: &mut Problems) -> Arc<Polic
     let policy = policy(raw, base);
     limits::check(raw, &policy, problems);
     retry::check(raw, &policy, problems);
+    eject::check(raw, &policy, problems);
     Arc::new(policy)
 }
 
@@ -158,6 +160,15 @@ pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
         retry: match raw.retry.get() {
             Some(raw) => retry::retry(raw, &base.retry),
             None => base.retry.clone(),
+        },
+        panic_threshold: raw.panic_threshold.get().map_or(base.panic_threshold, |share| share.0),
+        eject: match raw.eject.get() {
+            Some(raw) => eject::eject(raw, &base.eject),
+            None => Arc::clone(&base.eject),
+        },
+        health: match raw.health.get() {
+            Some(raw) => eject::health(raw, &base.health),
+            None => Arc::clone(&base.health),
         },
         zone_preference: raw.zone_preference.get().copied().unwrap_or(base.zone_preference),
         slow_start: raw.slow_start.get().copied().unwrap_or(base.slow_start),

@@ -3,6 +3,7 @@
 //! `pillion config` prints it, `GET /config` answers it. It holds no secret, because no key of the
 //! file does: passwords and keys are in files of their own, which are only named.
 
+mod eject;
 mod register;
 mod route;
 
@@ -14,8 +15,8 @@ use super::{
     etcd_url::EtcdUrl,
     limits::Limits,
     raw::{
-        RawAdmin, RawFile, RawLimits, RawListener, RawLivePolicy, RawNode, RawPolicy, RawRegister,
-        RawRetry, RawRoute, RawSource,
+        RawAdmin, RawEject, RawFile, RawHealth, RawLimits, RawListener, RawLivePolicy, RawNode,
+        RawPolicy, RawRegister, RawRetry, RawRoute, RawSource,
     },
     render::render,
     retry::Retry,
@@ -147,7 +148,10 @@ impl From<&Policy> for RawPolicy {
             hash_on: policy.hash_on.clone().into(),
             peak_ewma_decay: Positive(policy.peak_ewma_decay).into(),
             retry: RawRetry::from(&policy.retry).into(),
+            panic_threshold: Share(policy.panic_threshold).into(),
             limits: RawLimits::from(&policy.limits.as_deref().cloned().unwrap_or_default()).into(),
+            eject: RawEject::from(&*policy.eject).into(),
+            health: RawHealth::from(&*policy.health).into(),
         }
     }
 }
@@ -280,6 +284,23 @@ mod tests {
             subset = 20
             hash_on = "cookie:session"
             peak_ewma_decay = "600ms"
+            [service.watched]
+            panic_threshold = 0.25
+            [service.watched.eject]
+            consecutive_local = 0
+            consecutive_errors = 3
+            failure_rate = 0.1
+            wrong_service = false
+            interval = "5s"
+            base = "1s"
+            max = "1m"
+            max_share = 1.0
+            [service.watched.health]
+            kind = "grpc"
+            interval = "1s"
+            timeout = "200ms"
+            healthy_after = 2
+            unhealthy_after = 1
             [policy]
             prefix = "/policy/"
             [[route]]

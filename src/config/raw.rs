@@ -5,6 +5,7 @@
 //! key: write it here, check it in [`super::check`], and say in [`mod@super::effective`] how settings
 //! are written back. Defaults are those of [`super::Settings`].
 
+mod eject;
 mod register;
 mod route;
 
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use toml::Spanned;
 
+pub(super) use eject::{RawEject, RawHealth};
 pub(super) use register::{RawRegister, RawRegisterHealth};
 pub(super) use route::{RawBranch, RawFault, RawHeaderChanges, RawRespond, RawRoute};
 
@@ -23,7 +25,7 @@ use super::{
     settings::{
         AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, ZonePreference,
     },
-    table::{TableDef, table},
+    table::{Shape, TableDef, table},
     text::{Brake, Format, HeaderText, Kind, Method, PlainText, Positive, SourceName},
     value::{Count, Share},
 };
@@ -195,10 +197,18 @@ table! {
         hash_on: HashOn,
         /// Time in which "peak_ewma" forgets a latency, to about a third of it.
         peak_ewma_decay: Positive,
+        /// Share of the endpoints that must be well; where fewer are, calls go to those that are ejected
+        /// or unhealthy, too: the few that are left could not carry all of them. 0.0 for only where
+        /// none is well.
+        panic_threshold: Share,
         /// How many calls are let through.
         limits: RawLimits,
         /// When a call is tried again that an endpoint may have worked on.
         retry: RawRetry,
+        /// When endpoints are left out for how their calls ended.
+        eject: RawEject,
+        /// How endpoints are asked whether they are well.
+        health: RawHealth,
     }
 }
 
@@ -270,7 +280,16 @@ table! {
     }
 }
 
-/// All tables and keys of the file, for documentation.
+/// All tables and keys of the file, for documentation. Of what is about endpoints, and not about
+/// calls, a route reads the keys only to say where they belong.
 pub fn definition() -> TableDef {
-    RawFile::definition()
+    let mut file = RawFile::definition();
+    for key in file.keys.iter_mut().filter(|key| key.name == "route") {
+        if let Shape::Tables(route) = &mut key.shape {
+            for policy in &mut route.includes {
+                policy.keys.retain(|key| !["eject", "health"].contains(&key.name));
+            }
+        }
+    }
+    file
 }

@@ -18,6 +18,7 @@ pub use route::{
 };
 
 use super::HashOn;
+use super::eject::{Eject, EndpointHealth};
 use super::limits::Limits;
 use super::register::Register;
 use super::retry::Retry;
@@ -329,6 +330,12 @@ pub struct Policy {
     pub hash_on: HashOn,
     /// Time in which `peak_ewma` forgets; positive. Default 10 s.
     pub peak_ewma_decay: Duration,
+    /// Share of the endpoints below which those that are not well are used, too. Default 50 %.
+    pub panic_threshold: Percent,
+    /// When endpoints are left out for how their calls ended.
+    pub eject: Arc<Eject>,
+    /// How endpoints are asked whether they are well.
+    pub health: Arc<EndpointHealth>,
 }
 
 impl Default for Policy {
@@ -349,6 +356,9 @@ impl Default for Policy {
             subset: 0,
             hash_on: HashOn::default(),
             peak_ewma_decay: Duration::from_secs(10),
+            panic_threshold: Percent::of(50),
+            eject: Arc::default(),
+            health: Arc::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) use route::{
 
 use super::{
     HashOn,
+    eject::HealthKind as EndpointHealthKind,
     hash_on::HashOnError,
     nearest::nearest,
     settings::{
@@ -105,6 +106,11 @@ impl Word for Balance {
 impl Word for ZonePreference {
     const WORDS: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("prefer", Self::Prefer)];
+}
+
+impl Word for EndpointHealthKind {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("grpc", Self::Grpc), ("tcp", Self::Tcp)];
 }
 
 impl Text for HashOn {

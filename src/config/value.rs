@@ -213,7 +213,7 @@ impl Value for Share {
     }
 
     fn write(&self) -> toml::Value {
-        (self.0.get() / 100.0).into()
+        self.0.share().into()
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::future::{Either, Ready, ready as now};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::{deadline::too_late, limit::refuse};
+use super::{deadline::too_late, judge, limit::refuse};
 use crate::{
     balance::{Choice, PickError},
     call::{AttemptError, Call, CallError, CallMeta, Decided, Progress, Reply, Target},
@@ -249,6 +249,7 @@ where
             match ready!(this.attempt.as_mut().poll(cx)) {
                 Ok(reply) => {
                     feedback::answered(this.meta, &reply.head);
+                    judge::answered(this.meta, &reply.head);
                     return Poll::Ready(Ok(reply));
                 }
                 Err(failed) => {
@@ -272,6 +273,7 @@ fn end(meta: &CallMeta, outcome: AttemptOutcome, now: Instant) {
 fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     let AttemptError { error, outcome, progress } = failed;
     let target = meta.target();
+    judge::failed(meta, outcome);
     let now = Instant::now();
     end(meta, outcome, now);
     let Progress::Unprocessed(call) = progress else { return Err(error) };

@@ -11,6 +11,7 @@ use std::{
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use super::judge;
 use crate::{
     access_log::AccessLog,
     call::{Call, CallMeta, Kind, Observer, Outcome},
@@ -84,6 +85,7 @@ impl Observer for Counting {
         };
         if call.in_flight.borrow().is_some() {
             metrics.attempt_ended(outcome.of_attempt());
+            judge::ended(call, outcome);
         }
         count(metrics, call.kind, outcome, took);
         self.log.write(call, outcome, now);

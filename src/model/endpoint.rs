@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Address, Latency};
+use super::{Address, Ejection, History, Latency, Sick, Trial, wellness::Wellness};
 
 /// What a registry format reads out of one value: an endpoint that no source has claimed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +104,22 @@ pub enum State {
     /// Vanished from the registry together with most of the service, and kept for a while: picked
     /// like the others once it has answered, before that only when nothing else is left.
     Suspect,
+    /// Left out for a while because of how its calls ended.
+    Ejected,
+    /// Left out because it says that it is not well, or does not answer when asked.
+    Unhealthy,
 }
 
 impl State {
     /// All states, in the order reports show them.
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Forbidden, Self::Drained, Self::Suspect];
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::Forbidden,
+        Self::Drained,
+        Self::Suspect,
+        Self::Ejected,
+        Self::Unhealthy,
+    ];
 
     /// Lower-case name, as in metrics and JSON.
     pub const fn as_str(self) -> &'static str {
@@ -117,17 +128,28 @@ impl State {
             Self::Forbidden => "forbidden",
             Self::Drained => "drained",
             Self::Suspect => "suspect",
+            Self::Ejected => "ejected",
+            Self::Unhealthy => "unhealthy",
         }
     }
 }
 
 impl Endpoint {
-    /// State by its record, and by whether it is still registered.
+    /// State by its record, by how it is, and by whether it is still registered.
     pub fn state(&self) -> State {
         match self.record.state() {
+            State::Ready if self.load.is(Sick::Ejected) => State::Ejected,
+            State::Ready if self.load.is(Sick::Unhealthy) => State::Unhealthy,
             State::Ready if self.load.is_suspect() => State::Suspect,
             state => state,
         }
+    }
+
+    /// Why calls leave it out at `now`, for people; none where its state says it all.
+    pub fn ailment(&self, now: Instant) -> Option<String> {
+        let ejected = self.load.ejection().map(|ejection| ejection.told(now));
+        let unhealthy = || self.load.wellness().unhealthy().map(|why| format!("unhealthy: {why}"));
+        ejected.or_else(unhealthy)
     }
 
     /// Value of a selector key: `version`, `zone`, `id`, `source`, `format`, else metadata.
@@ -154,13 +176,21 @@ pub struct Load {
     in_flight: AtomicU32,
     picks: AtomicU64,
     latency: Latency,
-    joined: Option<Instant>,
-    unusable: AtomicBool,
+    /// Milliseconds, from 1; 0 for never.
+    joined: AtomicU64,
+    history: History,
+    wellness: Wellness,
     gone: AtomicBool,
     /// Failures to connect in a row, in the lowest byte; above it, when the first of them was.
     failures: AtomicU64,
     standing: AtomicU8,
 }
+
+/// What milliseconds are counted from. Tests say that an address joined before.
+static START: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+});
 
 /// How an address stands in its registry.
 const REGISTERED: u8 = 0;
@@ -176,24 +206,69 @@ const DOUBT_WITHIN: Duration = Duration::from_secs(30);
 impl Load {
     /// Of an address that joined a service that was known already.
     pub fn joined_at(now: Instant) -> Self {
-        Self { joined: Some(now), ..Self::default() }
+        let load = Self::default();
+        load.join(now);
+        load
     }
 
-    /// When the address joined the service; none where the first list of the service had it.
-    pub const fn joined(&self) -> Option<Instant> {
-        self.joined
+    /// When the address joined the service, or came back from an ejection; none where the first list
+    /// of the service had it.
+    pub fn joined(&self) -> Option<Instant> {
+        match self.joined.load(Relaxed) {
+            0 => None,
+            millis => Some(*START + Duration::from_millis(millis - 1)),
+        }
     }
 
-    /// Whether it can take calls, as far as is known: picks leave it out otherwise, unless no endpoint
-    /// can.
+    fn join(&self, now: Instant) {
+        let since = now.saturating_duration_since(*START).as_millis() as u64;
+        self.joined.store(since + 1, Relaxed);
+    }
+
+    /// Whether it can take calls, as far as is known: picks leave it out otherwise, unless too few
+    /// endpoints can.
     pub fn is_usable(&self) -> bool {
-        !self.unusable.load(Relaxed) && !self.is_doubtful()
+        !self.is_sick() && !self.is_doubtful()
     }
 
-    /// Says whether it can take calls; true where that is new. [`super::Service::set_usable`] calls
-    /// this and tells the workers.
-    pub(super) fn set_usable(&self, usable: bool) -> bool {
-        self.unusable.swap(!usable, Relaxed) == usable
+    /// Whether picks are to leave it out for how it is.
+    pub fn is_sick(&self) -> bool {
+        self.wellness.is_sick()
+    }
+
+    /// Whether this is one of the reasons.
+    pub fn is(&self, sick: Sick) -> bool {
+        self.wellness.is(sick)
+    }
+
+    /// The ejection, while it is ejected.
+    pub fn ejection(&self) -> Option<Ejection> {
+        self.wellness.ejection()
+    }
+
+    /// Whether a call may try it, or does.
+    pub fn has_trial(&self) -> bool {
+        self.wellness.has_trial()
+    }
+
+    /// What its calls have told of it.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// [`super::Service`] writes it, and tells the workers.
+    pub(super) const fn wellness(&self) -> &Wellness {
+        &self.wellness
+    }
+
+    /// Takes it back after an ejection: what came before is forgotten, and it is as new.
+    pub(super) fn readmit(&self, now: Instant) -> bool {
+        let readmitted = self.wellness.readmit();
+        if readmitted {
+            self.history.begin_rows();
+            self.join(now);
+        }
+        readmitted
     }
 
     /// How long it takes to answer.
@@ -215,13 +290,12 @@ impl Load {
     pub fn pick(self: &Arc<Self>) -> InFlight {
         self.picks.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight { load: Arc::clone(self), tally: None }
+        InFlight { load: Arc::clone(self), tally: None, trial: None }
     }
 
     /// Counts a failure to connect. True for each fifth in a row within 30 s: then whoever registered
     /// the address may have forgotten to say that it is gone.
     pub fn connect_failed(&self, now: Instant) -> bool {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         let now = now.saturating_duration_since(*START).as_millis() as u64;
         let next = |before: u64| {
             let (since, count) = (before >> 8, (before & 0xff) + 1);
@@ -284,14 +358,15 @@ impl Load {
     /// Counts a pick, as [`Self::pick`] does, unless there are `most` calls already; 0 allows any
     /// number. However many workers pick at once, there are never more.
     pub fn try_pick(self: &Arc<Self>, most: u32) -> Option<InFlight> {
-        self.try_pick_with(most, None)
+        self.try_pick_with(most, None, None)
     }
 
-    /// The same, in `tally` too.
+    /// The same, in `tally` too, and with the endpoint's trial, if the call has it.
     pub fn try_pick_with(
         self: &Arc<Self>,
         most: u32,
         tally: Option<Arc<Tally>>,
+        trial: Option<Trial>,
     ) -> Option<InFlight> {
         let one_more = |now: u32| (now < most).then_some(now + 1);
         if most == 0 {
@@ -303,7 +378,7 @@ impl Load {
         if let Some(tally) = &tally {
             tally.0.fetch_add(1, Relaxed);
         }
-        Some(InFlight { load: Arc::clone(self), tally })
+        Some(InFlight { load: Arc::clone(self), tally, trial })
     }
 
     /// Whether the address has left the service: its pooled connections end with their last call.
@@ -333,6 +408,15 @@ impl Tally {
 pub struct InFlight {
     load: Arc<Load>,
     tally: Option<Arc<Tally>>,
+    trial: Option<Trial>,
+}
+
+impl InFlight {
+    /// The trial of the endpoint, if it is this call that tries it. Whoever takes it says what has
+    /// come of it.
+    pub const fn take_trial(&mut self) -> Option<Trial> {
+        self.trial.take()
+    }
 }
 
 impl Drop for InFlight {

@@ -9,11 +9,12 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
+    time::Instant,
 };
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::{Endpoint, LastSeconds, ServiceName, Snapshot};
+use super::{Ejection, Endpoint, LastSeconds, ServiceName, Snapshot};
 
 /// One service that some source knows: its name and the pointer to its newest [`Snapshot`].
 ///
@@ -59,15 +60,35 @@ impl Service {
         self.snapshot.store(snapshot);
     }
 
-    /// Says whether calls can use an endpoint of the newest snapshot. The next pick of each worker
-    /// takes it in.
-    pub fn set_usable(&self, endpoint: &Endpoint, usable: bool) {
-        if endpoint.load.set_usable(usable) {
+    /// Leaves an endpoint out, or goes on to. This and what follows acts on the next pick of each
+    /// worker.
+    pub fn eject(&self, endpoint: &Endpoint, ejection: Ejection) {
+        endpoint.load.wellness().eject(ejection);
+        self.has_changed(true);
+    }
+
+    /// Lets one call try an ejected endpoint. [`Trial::take`] is that call's.
+    pub fn offer_trial(&self, endpoint: &Endpoint) {
+        self.has_changed(endpoint.load.wellness().offer_trial());
+    }
+
+    /// Takes an ejected endpoint back, as new.
+    pub fn readmit(&self, endpoint: &Endpoint, now: Instant) {
+        self.has_changed(endpoint.load.readmit(now));
+    }
+
+    /// Says that an endpoint is not well, and why not; none: that it is.
+    pub fn set_unhealthy(&self, endpoint: &Endpoint, why: Option<String>) {
+        self.has_changed(endpoint.load.wellness().set_unhealthy(why));
+    }
+
+    fn has_changed(&self, changed: bool) {
+        if changed {
             self.changes.fetch_add(1, Release);
         }
     }
 
-    /// How often an endpoint has become usable or unusable.
+    /// How often something has changed of how endpoints are.
     pub fn changes(&self) -> u64 {
         self.changes.load(Acquire)
     }

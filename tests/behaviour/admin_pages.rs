@@ -43,7 +43,7 @@ async fn services_are_listed_with_their_endpoints() {
         json!({
             "address": address.to_string(), "id": "o1", "weight": 7, "version": "v1", "zone": "z1",
             "metadata": {"gpu": "yes"}, "source": "file", "format": "file", "key": key,
-            "state": "ready", "in_flight": 1, "picks": 1,
+            "state": "ready", "reason": null, "in_flight": 1, "picks": 1,
         })
     );
     assert_eq!(endpoints[1]["state"], "forbidden");

@@ -32,7 +32,8 @@ async fn fresh_opens_one_connection_for_each_attempt_and_closes_it_with_the_call
     })
     .await;
     let backend = Backend::echo().await;
-    let config = "[defaults]\nconnection = \"fresh\"\nfilter = \"version=first;\"";
+    let config =
+        "[defaults]\nconnection = \"fresh\"\nfilter = \"version=first;\"\neject.max_share = 0.0";
     let endpoints =
         [refusing.as_endpoint_with("echo", "version = \"first\""), backend.as_endpoint("echo")];
     let pillion = Pillion::start(config, endpoints).await;

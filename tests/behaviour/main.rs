@@ -36,6 +36,7 @@ mod churn;
 mod commands;
 mod connections;
 mod deadlines;
+mod ejection;
 mod errors;
 mod explained;
 mod formats;

@@ -107,13 +107,13 @@ fn row(key: &KeyDef, header: &str, default: Option<&toml::Value>) -> String {
 /// Default of a key of the table under `header`, as the default file has it.
 fn default_of<'a>(file: &'a toml::Table, header: &str, key: &str) -> Option<&'a toml::Value> {
     let path = header.trim_matches(['[', ']']);
-    let table = match path {
-        "" => file,
-        path => match file.get(path)? {
+    let mut table = file;
+    for name in path.split('.').filter(|name| !name.is_empty()) {
+        table = match table.get(name)? {
             toml::Value::Array(tables) => tables.first()?.as_table()?,
             table => table.as_table()?,
-        },
-    };
+        };
+    }
     table.get(key)
 }
 

@@ -25,7 +25,10 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::{KeyAndValueRef, MetadataMap},
     server::NamedService,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{
+        Channel, Endpoint, Server,
+        server::{Router, TcpIncoming},
+    },
 };
 use tower::service_fn;
 
@@ -76,10 +79,19 @@ pub(crate) struct TonicServer {
 
 impl TonicServer {
     pub(crate) async fn start() -> Self {
+        Self::serve(Server::builder().add_service(Echo::default())).await
+    }
+
+    /// A server that does not know the echo service.
+    #[allow(dead_code, reason = "not every test program uses it")]
+    pub(crate) async fn other() -> Self {
+        Self::serve(Server::builder().add_service(Other)).await
+    }
+
+    async fn serve(server: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {
-            let server = Server::builder().add_service(Echo::default());
             server.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
         });
         Self { address, serving }
@@ -141,6 +153,28 @@ impl tower::Service<http::Request<Body>> for Echo {
                 _ => Status::unimplemented("no such method").into_http(),
             })
         })
+    }
+}
+
+/// Another service, which is not called.
+#[derive(Clone, Debug)]
+struct Other;
+
+impl NamedService for Other {
+    const NAME: &'static str = "pillion.test.Other";
+}
+
+impl tower::Service<http::Request<Body>> for Other {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        std::future::ready(Ok(Status::unimplemented("no such method").into_http()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
 
 use super::*;
 use crate::{
-    balance::testing::{Fixture, by, choice, fits},
+    balance::testing::{Fixture, by, choice, fits, set_usable},
     config::{Balance, Policy, ZonePreference},
     model::{Service, stable_hash},
 };
@@ -197,11 +197,11 @@ fn an_endpoint_that_is_not_usable_gets_nothing_and_the_others_its_share_by_weigh
             endpoints.iter().map(|e| count(e).unwrap_or(0)).collect::<Vec<_>>()
         };
         assert!(fits(&count(), &[3.0, 1.0, 2.0, 3.0]), "{balance:?}");
-        service.set_usable(&endpoints[0], false);
+        set_usable(&service, &endpoints[0], false);
         assert!(fits(&count(), &[0.0, 1.0, 2.0, 3.0]), "{balance:?}");
-        service.set_usable(&endpoints[3], false);
+        set_usable(&service, &endpoints[3], false);
         assert!(fits(&count(), &[0.0, 1.0, 2.0, 0.0]), "{balance:?}");
-        service.set_usable(&endpoints[0], true);
+        set_usable(&service, &endpoints[0], true);
         assert!(fits(&count(), &[3.0, 1.0, 2.0, 0.0]), "{balance:?}");
         // Not even for a further attempt.
         let usable = |at: usize| Arc::clone(&endpoints[at]);
@@ -215,7 +215,7 @@ fn where_no_endpoint_is_usable_all_are_used() {
     for balance in ALL {
         let (service, choice) = service(Fixture::new(3), &by(balance));
         for endpoint in &service.snapshot().endpoints {
-            service.set_usable(endpoint, false);
+            set_usable(&service, endpoint, false);
         }
         choice.keep_up(service.changes(), Instant::now);
         assert!(fits(&counts(&choice, 3_000, 1).into_values().collect::<Vec<_>>(), &[1.0; 3]));
@@ -229,7 +229,7 @@ fn a_rule_without_a_usable_endpoint_leaves_the_call_to_the_next() {
         let choice = choice(&snapshot, "version=v1;version=v2", &by(balance));
         let service = Service::new(snapshot);
         for endpoint in service.snapshot().endpoints.iter().step_by(2) {
-            service.set_usable(endpoint, false);
+            set_usable(&service, endpoint, false);
         }
         choice.keep_up(service.changes(), Instant::now);
         assert!((0..100).all(|at| first(&choice, at).record.version == "v2"));
@@ -242,7 +242,7 @@ fn a_turn_is_not_lost_when_other_endpoints_come_and_go() {
     let endpoints = service.snapshot().endpoints.clone();
     let mut counts = [0; 2];
     for at in 0..400 {
-        service.set_usable(&endpoints[0], at % 2 == 0);
+        set_usable(&service, &endpoints[0], at % 2 == 0);
         choice.keep_up(service.changes(), Instant::now);
         let picked = first(&choice, at);
         (1..3).for_each(|at| counts[at - 1] += usize::from(Arc::ptr_eq(picked, &endpoints[at])));
@@ -274,7 +274,7 @@ fn priority_and_zone_and_subset_and_weight_act_together() {
         let fixture = Fixture::new(120).zone(|at| ["a", "b"][at % 2]).priority(|at| at as u32 / 60);
         let (service, choice) = service(fixture, &Policy { balance, ..policy.clone() });
         let endpoints = service.snapshot().endpoints.clone();
-        endpoints[..20].iter().for_each(|endpoint| service.set_usable(endpoint, false));
+        endpoints[..20].iter().for_each(|endpoint| set_usable(&service, endpoint, false));
         choice.keep_up(service.changes(), Instant::now);
         let counts = counts(&choice, 30_000, 1);
         let (mut first, mut second, mut elsewhere) = (0, 0, 0);

@@ -1,5 +1,7 @@
 //! The stages between filter and balancer, put into words.
 
+use std::time::Instant;
+
 use super::{Step, address};
 use crate::balance::{
     Plan,
@@ -7,29 +9,47 @@ use crate::balance::{
     play::{Part, Stage, Watch},
     priority::Level,
     ramp::Ramp,
+    standard::Standard,
     zone::Zones,
 };
 use crate::model::Endpoint;
 
-/// New endpoints that a note names; of more, it tells the number.
+/// Endpoints that a note names; of more new ones, it tells the number.
 const MOST_NAMED: usize = 5;
 
 /// Watches the stages of one rule.
 pub(super) struct Story<'a> {
     members: &'a Members,
     plan: &'a Plan,
+    now: Instant,
     /// Who was in play before the stage.
     in_play: Vec<bool>,
     steps: Vec<Step>,
 }
 
 impl<'a> Story<'a> {
-    pub(super) fn new(members: &'a Members, plan: &'a Plan) -> Self {
-        Self { members, plan, in_play: vec![true; members.len()], steps: Vec::new() }
+    pub(super) fn new(members: &'a Members, plan: &'a Plan, now: Instant) -> Self {
+        Self { members, plan, now, in_play: vec![true; members.len()], steps: Vec::new() }
     }
 
     pub(super) fn into_steps(self) -> Vec<Step> {
         self.steps
+    }
+
+    /// Why those that cannot take a call are used, where they are.
+    fn usable(&self, standard: Standard) -> String {
+        let all = percent(self.plan.panic_threshold.share());
+        match standard {
+            Standard::Well => String::new(),
+            Standard::Known => {
+                let sick = self.members.endpoints().iter().filter(|e| e.load.is_sick());
+                let told = |e| format!("{}: {}", address(e), unusable(e, self.now));
+                let told = sick.take(MOST_NAMED).map(|endpoint| told(endpoint));
+                let told = told.collect::<Vec<_>>().join("; ");
+                format!("fewer than {all} are well, so all are used; {told}")
+            }
+            Standard::Any => "all vanished from the registry, and none was dialled yet".to_owned(),
+        }
     }
 
     fn priority(&self, levels: &[Level]) -> String {
@@ -69,7 +89,7 @@ impl Watch for Story<'_> {
     fn stage(&mut self, stage: &Stage<'_>, parts: &[Part]) {
         let own = self.plan.zone.as_deref().unwrap_or_default();
         let (note, reason) = match stage {
-            Stage::Usable => (String::new(), String::new()),
+            Stage::Usable(standard) => (self.usable(*standard), String::new()),
             Stage::Priority(levels) => {
                 let reason = "a priority before it carries all calls".to_owned();
                 (self.priority(levels), reason)
@@ -88,8 +108,11 @@ impl Watch for Story<'_> {
         let endpoints = self.members.endpoints().iter();
         for ((endpoint, part), was_in) in endpoints.zip(parts).zip(&mut self.in_play) {
             if std::mem::replace(was_in, part.is_in_play()) && !part.is_in_play() {
-                let reason = if reason.is_empty() { unusable(endpoint) } else { &reason };
-                dropped.push((address(endpoint), reason.to_owned()));
+                let reason = match reason.is_empty() {
+                    true => unusable(endpoint, self.now),
+                    false => reason.clone(),
+                };
+                dropped.push((address(endpoint), reason));
             }
         }
         let kept = self.in_play.iter().filter(|in_play| **in_play).count();
@@ -98,11 +121,9 @@ impl Watch for Story<'_> {
 }
 
 /// Why calls cannot use it.
-fn unusable(endpoint: &Endpoint) -> &'static str {
-    match endpoint.load.is_doubtful() {
-        true => "vanished from the registry, not dialled yet",
-        false => "cannot take calls now",
-    }
+fn unusable(endpoint: &Endpoint, now: Instant) -> String {
+    let vanished = || "vanished from the registry, not dialled yet".to_owned();
+    endpoint.ailment(now).unwrap_or_else(vanished)
 }
 
 fn percent(part: f64) -> String {

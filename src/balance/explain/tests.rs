@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    balance::testing::{Fixture, by},
+    balance::testing::{Fixture, by, set_usable},
     config::{Balance, Node, Policy, ZonePreference},
     model::Service,
 };
@@ -51,7 +51,7 @@ fn each_stage_tells_whom_it_left_out_and_by_which_figures() {
     let fixture = fixture.priority(|at| u32::from(at >= 8)).joined(5, Duration::ZERO, start);
     let snapshot = fixture.snapshot();
     let service = Service::new(snapshot.clone());
-    service.set_usable(&snapshot.endpoints[1], false);
+    set_usable(&service, &snapshot.endpoints[1], false);
     let policy = Policy {
         zone_preference: ZonePreference::Prefer,
         subset: 2,
@@ -85,7 +85,7 @@ fn each_stage_tells_whom_it_left_out_and_by_which_figures() {
     assert_eq!(
         reasons,
         [
-            "cannot take calls now",
+            "unhealthy: says so",
             "a priority before it carries all calls",
             "zone a carries all calls",
             "not among those of this proxy",

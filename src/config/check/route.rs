@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use toml::Spanned;
 
-use super::note;
+use super::{eject::not_of_a_route, note};
 use crate::config::{
     policy_keys::PolicyKeys,
     problem::Problems,
@@ -27,6 +27,7 @@ pub(in crate::config) fn check_route(
 ) -> Option<Route> {
     let raw = table.get_ref();
     let matches = matches(table, problems);
+    not_of_a_route(raw, problems);
     let action = match raw.respond.get() {
         Some(respond) => {
             nothing_beside_respond(raw, problems);
@@ -258,6 +259,14 @@ mod tests {
             (
                 "service = \"s\"\natempts = 1",
                 "4:1: unknown key \"atempts\" in [[route]], did you mean",
+            ),
+            (
+                "service = \"s\"\neject.base = \"1s\"",
+                "4:1: route.eject: is about the endpoints of a service, not about calls; allowed in",
+            ),
+            (
+                "service = \"s\"\n[route.health]\nkind = \"tcp\"",
+                "4:1: route.health: is about the endpoints of a service",
             ),
             ("service = \"s\"\nattempts = 0", "4:12: route.attempts: found the number 0"),
         ] {

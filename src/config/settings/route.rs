@@ -169,6 +169,11 @@ impl Percent {
     /// All.
     pub const ALL: Self = Self(1_000_000);
 
+    /// Of a whole number up to 100.
+    pub const fn of(percent: u8) -> Self {
+        Self(percent as u32 * 10_000)
+    }
+
     /// Of a number from 0 to 100; none for any other.
     pub fn new(percent: f64) -> Option<Self> {
         (0.0..=100.0).contains(&percent).then(|| Self((percent * 10_000.0).round() as u32))
@@ -177,6 +182,11 @@ impl Percent {
     /// The number, from 0 to 100.
     pub fn get(self) -> f64 {
         f64::from(self.0) / 10_000.0
+    }
+
+    /// The number, from 0 to 1.
+    pub fn share(self) -> f64 {
+        self.get() / 100.0
     }
 
     /// Whether it is one of the share. `number` is uniform in 0..2^32.

@@ -24,7 +24,7 @@ use crate::{
     call::{AttemptError, Call, CallError, CallMeta, Kind, Progress, Reply, Terms},
     config::Retry,
     metrics::AttemptOutcome,
-    middleware::deadline::leaves_time,
+    middleware::{deadline::leaves_time, judge},
     retry::{self, Pushback},
 };
 
@@ -150,11 +150,13 @@ where
         }
         let Some(Failure { status, pushback }) = failure.filter(|_| !self.is_retry) else {
             feedback::answered(&self.meta, &reply.head);
+            judge::answered(&self.meta, &reply.head);
             reply.exchange.commit();
             self.race.won(attempt);
             return Some(reply);
         };
         feedback::failed(&self.meta);
+        judge::rejected(&self.meta, &mut reply, status);
         end(&self.meta, AttemptOutcome::Ok, Instant::now());
         self.meta.ledger.rejected(status);
         drop(attempt);
@@ -173,6 +175,10 @@ where
             Progress::MaybeProcessed(call) => (call, Why::Lost(error.statuses.grpc)),
             Progress::TimedOut(call) => (call, Why::TimedOut),
         };
+        match why {
+            Why::TimedOut => judge::timed_out(&self.meta),
+            _ => judge::failed(&self.meta, outcome),
+        }
         end(&self.meta, outcome, Instant::now());
         self.last = Some(Failed::Error(exhausted(error, self.meta.attempts()), call));
         if outcome != AttemptOutcome::Cancelled || matches!(why, Why::TimedOut) {
