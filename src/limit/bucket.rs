@@ -163,7 +163,8 @@ mod tests {
         let (buckets, rate) = (Buckets::new(), Rate::new(1, 2));
         for round in 0..20 {
             let now = (1 + round * 100) * SECOND;
-            for caller in 0..2_000 {
+            // So few that none has to share for want of a place; hashes are not the same in each run.
+            for caller in 0..500 {
                 let caller = format!("{round}-{caller}");
                 let bucket = || buckets.of(caller.as_bytes(), now);
                 assert_eq!(passed(bucket(), rate, now, 1), 1);
