@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason as Code, SendStream, client::ResponseFuture};
-use http::{HeaderMap, HeaderName, Request, response};
+use http::{HeaderMap, Request, response};
 
 use super::{
     AttemptError, Call, CallError, CallMeta, Outcome, Progress,
@@ -21,8 +21,6 @@ use crate::{
     metrics::AttemptOutcome,
     model::{GrpcStatus, Reason},
 };
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// One attempt of a call on a connected endpoint.
 ///
@@ -119,7 +117,10 @@ impl Exchange {
                 let (head, body) = response.into_parts();
                 let seen = Seen {
                     http: head.status.as_u16(),
-                    grpc: head.headers.get(GRPC_STATUS).map(|v| GrpcStatus::parse(v.as_bytes())),
+                    grpc: head
+                        .headers
+                        .get(GrpcStatus::HEADER)
+                        .map(|v| GrpcStatus::parse(v.as_bytes())),
                     foreign: is_foreign(&head.headers),
                 };
                 self.answer = Answer::Here { pump: Pump::new(body), seen };
@@ -330,7 +331,7 @@ impl Tap for Seen {
     fn piece(&mut self, _: &Bytes) {}
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(status) = trailers.get(GRPC_STATUS) {
+        if let Some(status) = trailers.get(GrpcStatus::HEADER) {
             self.grpc = Some(GrpcStatus::parse(status.as_bytes()));
             self.foreign = is_foreign(trailers);
         }

@@ -1,6 +1,10 @@
 //! Whether an endpoint says that it does not know a gRPC service at all.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+use crate::model::GrpcStatus;
+
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// How servers say it: the beginning of their `grpc-message`. C++ and tonic say nothing. Where Java,
 /// Python and Node are asked for a method that a service of theirs does not have, they say the same.
@@ -14,10 +18,10 @@ const WORDS: [&str; 4] = [
 /// Whether an answer with these headers or trailers says so: UNIMPLEMENTED, in the words of a server
 /// and not in those of an application.
 pub fn is_foreign(headers: &HeaderMap) -> bool {
-    if headers.get("grpc-status").is_none_or(|status| status != "12") {
+    if headers.get(GrpcStatus::HEADER).is_none_or(|status| status != "12") {
         return false;
     }
-    let message = headers.get("grpc-message").map_or(&b""[..], |message| message.as_bytes());
+    let message = headers.get(GRPC_MESSAGE).map_or(&b""[..], |message| message.as_bytes());
     message.is_empty() || WORDS.iter().any(|words| message.starts_with(words.as_bytes()))
 }
 

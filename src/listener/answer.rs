@@ -12,12 +12,12 @@ use http::{
 use super::why;
 use crate::{
     call::{CallError, CallMeta, Kind},
+    model::GrpcStatus,
     retry::{PUSHBACK, Pushback},
 };
 
 const PILLION_ERROR: HeaderName = HeaderName::from_static("pillion-error");
 const PILLION_WHY: HeaderName = HeaderName::from_static("pillion-why");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Answers a call whose answer has not begun: trailers-only for gRPC, else a status and a text.
@@ -69,7 +69,7 @@ pub(super) fn explain(headers: &mut HeaderMap, meta: &CallMeta) {
 }
 
 fn status(headers: &mut HeaderMap, error: &CallError) {
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(error.statuses.grpc.code())));
+    headers.insert(GrpcStatus::HEADER, HeaderValue::from(u16::from(error.statuses.grpc.code())));
     if let Ok(message) = HeaderValue::try_from(percent_encode(&error.message)) {
         headers.insert(GRPC_MESSAGE, message);
     }

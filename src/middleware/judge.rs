@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode, response};
+use http::{StatusCode, response};
 
 use crate::{
     call::{CallMeta, Kind, Outcome, Reply, is_foreign},
@@ -13,15 +13,13 @@ use crate::{
     wards::Reports,
 };
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
 /// An answer has begun. Of an endpoint that is being tried that is enough, if it is none that says how
 /// the call ended: a stream may go on for hours.
 pub(super) fn answered(meta: &CallMeta, head: &response::Parts) {
     if meta.target().policy.eject.is_off() {
         return;
     }
-    let works = head.status == StatusCode::OK && !head.headers.contains_key(GRPC_STATUS);
+    let works = head.status == StatusCode::OK && !head.headers.contains_key(GrpcStatus::HEADER);
     if works {
         let endpoint = meta.endpoint();
         endpoint.load.history().answered();

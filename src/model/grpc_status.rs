@@ -1,5 +1,7 @@
 //! gRPC status codes and their names.
 
+use http::HeaderName;
+
 /// A gRPC status code, 0 to 16 (grpc.io/docs/guides/status-codes); anything else is UNKNOWN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrpcStatus(u8);
@@ -25,6 +27,8 @@ const NAMES: [&str; 17] = [
 ];
 
 impl GrpcStatus {
+    /// The header or trailer. Looked up by this it is not parsed each time.
+    pub const HEADER: HeaderName = HeaderName::from_static("grpc-status");
     /// Number of codes.
     pub const COUNT: usize = NAMES.len();
     /// The caller gave up.

@@ -45,7 +45,8 @@ fn waited(meta: &CallMeta) -> Option<Duration> {
 }
 
 fn is_failure(head: &response::Parts) -> bool {
-    let status = head.headers.get("grpc-status").map(|status| GrpcStatus::parse(status.as_bytes()));
+    let status =
+        head.headers.get(GrpcStatus::HEADER).map(|status| GrpcStatus::parse(status.as_bytes()));
     match status {
         Some(status) => FAILURES.contains(&status.code()),
         None => head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS,

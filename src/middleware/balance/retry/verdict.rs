@@ -79,7 +79,7 @@ impl Failure {
 }
 
 fn in_headers(headers: &HeaderMap) -> Option<GrpcStatus> {
-    headers.get("grpc-status").map(|status| GrpcStatus::parse(status.as_bytes()))
+    headers.get(GrpcStatus::HEADER).map(|status| GrpcStatus::parse(status.as_bytes()))
 }
 
 /// Tells the caller not to try again.
