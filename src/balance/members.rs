@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::wheel::Excluded;
 use crate::model::{Endpoint, Selector, Snapshot, State};
 
-/// Metadata key of the priority: 0, which is also that of an endpoint without one, is used first.
+/// Metadata key of the priority: 0, which is also that of an endpoint without one, is used first. What
+/// is too large or no number is used last: whoever wrote it did not mean the first.
 const PRIORITY: &str = "priority";
 
 /// Endpoints in the order of the address, as in the snapshot. A call's choice is among them.
@@ -42,7 +43,7 @@ impl Members {
         let drained = endpoints.iter().all(|endpoint| endpoint.record.weight == 0);
         let priority = |endpoint: &Arc<Endpoint>| {
             let text = endpoint.record.metadata.get(PRIORITY);
-            text.and_then(|text| text.parse::<u32>().ok()).unwrap_or(0)
+            text.map_or(0, |text| text.trim().parse().unwrap_or(u32::MAX))
         };
         let mut priorities = Vec::new();
         if endpoints.iter().any(|endpoint| priority(endpoint) > 0) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Call;
+use super::{Call, bounded};
 use crate::{
     metrics::AttemptOutcome,
     model::{Reason, Statuses},
@@ -23,13 +23,20 @@ pub struct CallError {
     pub pushback: Option<Pushback>,
 }
 
+/// Most bytes of a message. Encoded it may be three times as long, and clients take 8 KiB of headers.
+const MOST_SAID: usize = 2 << 10;
+
 /// When a call that found no place comes again: long enough for some to have ended.
 const LATER: Duration = Duration::from_millis(100);
 
 impl CallError {
-    /// An error with its message.
+    /// An error with its message, which is cut where it is long: it goes into a header.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, statuses: reason.into(), message: message.into(), pushback: None }
+        let mut message = message.into();
+        if message.len() > MOST_SAID {
+            message = bounded(&message, MOST_SAID).into_owned();
+        }
+        Self { reason, statuses: reason.into(), message, pushback: None }
     }
 
     /// A limit was reached that lets calls through again after `wait`, or whenever another one ends.

@@ -1,8 +1,10 @@
 //! Aligned columns for people.
 
 /// `rows` below `heads`, two spaces apart; numbers are aligned to the right. A column without any
-/// content is left out.
+/// content is left out. Cells may hold what strangers wrote: it is shown by [`plain`].
 pub(super) fn columns<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
     let column = |at: usize| rows.iter().map(move |row| &*row[at]);
     let shown: Vec<usize> = (0..N).filter(|at| column(*at).any(|cell| !cell.is_empty())).collect();
     let width = |at: usize| {
@@ -12,7 +14,7 @@ pub(super) fn columns<const N: usize>(heads: [&str; N], rows: &[[String; N]]) ->
     let right: Vec<bool> = shown.iter().map(|at| column(*at).all(is_number)).collect();
     let heads = heads.map(str::to_owned);
     let mut text = String::new();
-    for row in std::iter::once(&heads).chain(rows) {
+    for row in std::iter::once(&heads).chain(&rows) {
         let mut line = String::new();
         for (place, at) in shown.iter().enumerate() {
             let (cell, width) = (&row[*at], widths[place]);
@@ -46,6 +48,12 @@ fn is_number(cell: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_strangers_wrote_makes_no_row_and_moves_no_cursor() {
+        let rows = [["a\nfake  row".to_owned(), "\u{1b}[2J".to_owned()]];
+        assert_eq!(columns(["A", "B"], &rows), "A             B\na\\nfake  row  \\u{1b}[2J\n");
+    }
 
     #[test]
     fn what_would_move_the_cursor_is_written_out() {

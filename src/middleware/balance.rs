@@ -18,12 +18,15 @@ use tower::{Layer, Service};
 use super::{deadline::too_late, judge, limit::refuse};
 use crate::{
     balance::{Choice, PickError},
-    call::{AttemptError, Call, CallError, CallMeta, Decided, Progress, Reply, Target},
+    call::{AttemptError, Call, CallError, CallMeta, Decided, Progress, Reply, Target, bounded},
     limit::{Limit, Refusal},
     metrics::AttemptOutcome,
     model::{Endpoint, InFlight, Reason},
     route::{Shown, key},
 };
+
+/// Most bytes of what a caller sent that a message says again.
+const MOST_ECHOED: usize = 256;
 
 /// Makes [`Balance`].
 #[derive(Clone, Copy, Debug)]
@@ -206,17 +209,24 @@ fn explain(meta: &CallMeta, error: PickError) -> CallError {
         (_, Some(pin)) => CallError::new(
             Reason::NoMatch,
             format!(
-                "service {name}: none of its {known} endpoints is node {pin:?}; see `pillion services {name}`"
+                "service {name}: none of its {known} endpoints is node {:?}; see `pillion services {name}`",
+                bounded(pin, MOST_ECHOED)
             ),
         ),
-        (_, None) => CallError::new(
-            Reason::NoMatch,
-            format!(
-                "service {name}: none of its {known} endpoints can be picked with filter {:?}; \
-                 see `pillion why {name}`",
-                target.selectors.text()
-            ),
-        ),
+        (_, None) => {
+            let filter = bounded(target.selectors.text(), MOST_ECHOED);
+            let header = match meta.filter.get() {
+                Some(_) => format!(" -H 'pillion-filter: {filter}'"),
+                None => String::new(),
+            };
+            CallError::new(
+                Reason::NoMatch,
+                format!(
+                    "service {name}: none of its {known} endpoints can be picked with filter \
+                     {filter:?}; see `pillion why {name}{header}`"
+                ),
+            )
+        }
     }
 }
 

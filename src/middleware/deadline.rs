@@ -149,7 +149,8 @@ pub(crate) fn exceeded(meta: &CallMeta) -> CallError {
         0 => "before an endpoint was chosen".to_owned(),
         attempt => format!("in attempt {attempt}, on {}", meta.endpoint().record.address),
     };
-    let spent = Spent::new(meta, now, Some(AttemptOutcome::Cancelled));
-    let text = format!("service {service}: the deadline of {limit} passed {place} ({spent})");
+    let spent = Spent::new(meta, now, Some(AttemptOutcome::Cancelled)).to_string();
+    let spent = if spent.is_empty() { spent } else { format!(" ({spent})") };
+    let text = format!("service {service}: the deadline of {limit} passed {place}{spent}");
     CallError::new(Reason::DeadlineExceeded, text)
 }

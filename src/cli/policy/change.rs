@@ -76,6 +76,11 @@ impl Put {
             }
             _ => document(&key, &file)?,
         };
+        if text.trim().is_empty() {
+            let told =
+                format!("there is nothing in it; `pillion policy rm {key}` takes a policy away");
+            return Err(Failure::Usage(told));
+        }
         let (there, member) = place.get(&key).await?;
         if there.as_ref().is_some_and(|kv| kv.value == text.as_bytes()) {
             return print(format!("{key} says this already\n"));

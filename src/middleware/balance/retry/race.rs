@@ -43,6 +43,7 @@ struct Away {
 }
 
 /// What happens next.
+#[expect(clippy::large_enum_variant, reason = "made and taken apart once an attempt")]
 pub(super) enum Event<F> {
     /// An attempt has ended. It is the current one.
     Ended(Running<F>, Result<Reply, AttemptError>),
