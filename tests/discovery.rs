@@ -399,6 +399,58 @@ async fn a_watch_that_says_nothing_is_found_out_by_what_it_should_have_said() {
 }
 
 #[tokio::test]
+async fn services_behind_etcds_own_proxy_are_followed_whoever_else_watches_them() {
+    let etcd = Etcd::start().await;
+    let proxy = etcd.grpc_proxy().await;
+    let names: Vec<_> = (0..20).map(|n| format!("service{n}")).collect();
+    for name in &names {
+        etcd.put(&format!("{name}/1"), &value("10.0.0.1:80")).await;
+    }
+    let resolve = async |directory: &Directory, names: Vec<&String>| {
+        let all = names.into_iter().map(|of| (directory.clone(), name(of)));
+        let all = all.map(|(of, name)| async move { of.resolve(&name, LIMIT).await.unwrap() });
+        futures_util::future::join_all(all).await
+    };
+    // The proxy answers at once for what it watches already, and later for the rest.
+    let (first, _first) = start(&proxy.url());
+    let half = resolve(&first, names.iter().step_by(2).collect()).await;
+    sleep(Duration::from_millis(300)).await;
+    let (second, _second) = start(&proxy.url());
+    let all = resolve(&second, names.iter().collect()).await;
+    sleep(Duration::from_millis(300)).await;
+    for name in &names {
+        etcd.put(&format!("{name}/1"), &value("10.0.0.2:80")).await;
+    }
+    for service in half.iter().chain(&all) {
+        until_addresses(service, &["10.0.0.2:80"]).await;
+    }
+    for directory in [first, second] {
+        assert_eq!(directory.sources()[0].resyncs, 0, "told by watches alone");
+    }
+}
+
+#[tokio::test]
+async fn behind_etcds_own_proxy_that_does_not_tell_progress_silence_is_looked_into() {
+    let etcd = Etcd::start().await;
+    let proxy = etcd.grpc_proxy().await;
+    etcd.put("orders/1", &value("10.0.0.1:80")).await;
+    let (heartbeat, stall) = (Duration::from_millis(100), Duration::from_millis(500));
+    let timing = Timing { heartbeat, stall, ..brisk() };
+    let (directory, _discovery) =
+        discovery::start_with(vec![source("main", etcd_source(&proxy.url()))], timing);
+    let service = directory.resolve(&name("orders"), LIMIT).await.unwrap();
+    // What is written elsewhere is of no concern, but nobody says so.
+    etcd.put("other/1", &value("10.0.0.9:80")).await;
+    let written = Instant::now();
+    until("a list", || directory.sources()[0].resyncs > 0).await;
+    until("proof", || directory.sources()[0].age.unwrap() < written.elapsed()).await;
+    assert_eq!(directory.sources()[0].problem, None);
+    assert_eq!(directory.sources()[0].troubles.iter().sum::<u64>(), 0, "nothing was missed");
+    etcd.put("orders/1", &value("10.0.0.2:80")).await;
+    until_addresses(&service, &["10.0.0.2:80"]).await;
+}
+
+#[tokio::test]
 async fn an_endpoint_in_doubt_is_looked_up_again_whatever_the_watch_says() {
     let etcd = Etcd::start().await;
     let relay = Relay::to(etcd.address()).await;

@@ -15,6 +15,9 @@ from bench.latency import Distance, Endpoints, Half
 from bench.proxies import Proxy
 from bench.registry import Registry
 from bench.resources import Held, Idle, Start, Streams
+from bench.scale import Flood, ManyServices, Workers
+from bench.scale import Endpoints as ManyEndpoints
+from bench.scale_fleet import Fleet
 from bench.site import Site
 from bench.throughput import Load, Messages, Services
 
@@ -48,6 +51,11 @@ CASES: list[Case] = [
     Streams("streams-10000", "Memory with 10,000 open streams, and after them", rounds=FEW),
     Registry("registry-eager", "100,000 records, all of them read at the start", "eager", FEW),
     Registry("registry-lazy", "The same registry, a service read when it is called", "lazy", FEW),
+    Workers("scale-workers", "One worker and two, on two cores, 8 connections x 32 calls"),
+    Flood("scale-flood", "500 calls a second beside a flood"),
+    ManyEndpoints("scale-endpoints", "A service of many endpoints", rounds=FEW),
+    ManyServices("scale-services", "Many services", rounds=FEW),
+    Fleet("scale-fleet", "200 hosts on one etcd", rounds=1),
 ]
 
 

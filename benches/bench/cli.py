@@ -10,12 +10,16 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import cases, kernel, network, plot, report, tool
+from bench import cases, kernel, network, plot, report, scale_model, tool
+from bench.case import Case
 from bench.process import Failed
 from bench.proxies import PILLION, PROXIES, ROOT, Proxy, search_path
 
 RESULTS = ROOT / "benches" / "results" / "latest.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
+SCALE = "scale"
+"""Beginning of the names of the cases that are not among those of `make bench`."""
+SCALE_DOCUMENT = ROOT / "docs" / "scale.md"
 PICTURE, FIGURES = DOCUMENT.with_suffix(".svg"), DOCUMENT.with_suffix(".json")
 ROUNDS = 5
 NEEDED = ["h2load", "nghttpd", "nft", "taskset", tool.PROGRAM]
@@ -65,8 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
-    prefixes = tuple(filter(None, options.case.split(","))) or ("",)
-    options.cases = [case for case in cases.CASES if case.name.startswith(prefixes)]
+    options.cases = select(options.case)
     if not options.cases or options.rounds < 1 or options.seconds <= 0:
         parser.error("nothing to measure")
     names = list(dict.fromkeys(proxy.program or proxy.name for proxy in PROXIES))
@@ -75,7 +78,16 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
     # Only a whole run may replace the published figures.
     options.whole = options.rounds >= ROUNDS and not (options.only or options.case)
+    options.scale = options.case == SCALE and not options.quick
     return options
+
+
+def select(wanted: str) -> list[Case]:
+    """Cases whose names begin so; without a wish all but those of scale, which take their time."""
+    prefixes = tuple(filter(None, wanted.split(",")))
+    if not prefixes:
+        return [case for case in cases.CASES if not case.name.startswith(SCALE)]
+    return [case for case in cases.CASES if case.name.startswith(prefixes)]
 
 
 def find_proxies(options: argparse.Namespace) -> tuple[dict[str, str], report.Results]:
@@ -139,7 +151,12 @@ def rotated(entrants: list[Proxy], round_: int) -> list[Proxy]:
 def publish(options: argparse.Namespace, results: report.Results) -> None:
     """Prints the tables, writes JSON and picture, and after a whole run the document with both."""
     text = report.render(results, options.cases)
+    if fleet := scale_model.section(results.samples):
+        text += f"\n{fleet}"
     print(text)
+    if options.scale and PILLION in results.versions:
+        report.write_between_markers(text, SCALE_DOCUMENT, report.BEGIN_SCALE)
+        print(f"written into {SCALE_DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
     report.write_json(results, options.json)
     options.json.with_suffix(".svg").write_text(plot.draw(results))
     if options.whole and PILLION in results.versions:

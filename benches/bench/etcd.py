@@ -1,6 +1,6 @@
 """An etcd of this measurement, filled with records, and changes to them at a steady rate.
 
-`registry` uses it. Requests are gRPC over the small client of `h2client`; the few protobuf fields
+`registry`, `scale` and `scale_fleet` use it. Requests are gRPC over the small client of `h2client`; the few protobuf fields
 that they need are written here by hand, so that the benchmark needs no package.
 """
 
@@ -23,6 +23,13 @@ BATCH = 50
 @contextlib.contextmanager
 def running(cores: str, scratch: Path) -> Iterator[int]:
     """Starts etcd on a folder of its own; gives its port."""
+    with started(cores, scratch) as (_, port):
+        yield port
+
+
+@contextlib.contextmanager
+def started(cores: str, scratch: Path) -> Iterator[tuple[Server, int]]:
+    """The same; gives the process, too."""
     client, peer = (f"http://127.0.0.1:{network.free_port()}" for _ in range(2))
     command = ["etcd", f"--data-dir={scratch / 'etcd'}", "--log-level=error"]
     command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
@@ -32,7 +39,7 @@ def running(cores: str, scratch: Path) -> Iterator[int]:
     with Server(command, cores, scratch / "etcd.log") as server:
         server.wait_until_it_accepts(port)
         _wait_for_a_leader(port)
-        yield port
+        yield server, port
 
 
 class Writer:
@@ -68,15 +75,18 @@ def fill(port: int, records: Iterator[tuple[str, str]]) -> int:
 
 
 @contextlib.contextmanager
-def churn(port: int, records: list[tuple[str, str]], per_second: int) -> Iterator[None]:
+def churn(
+    port: int, records: list[tuple[str, str]], per_second: int, batch: int = 1
+) -> Iterator[None]:
     """Puts one record after the other at a steady rate while the block runs.
 
-    In a process of its own, so that it neither waits for the caller nor makes it wait. Raises
-    `Failed` if the rate could not be kept.
+    In a process of its own, so that it neither waits for the caller nor makes it wait. With `batch`
+    so many at a time, all of other keys, in one transaction: for more a second than etcd takes one
+    by one. Raises `Failed` if the rate could not be kept.
     """
     done = multiprocessing.Value("q", 0)
     process = multiprocessing.get_context("fork").Process(
-        target=_churn, args=(port, records, per_second, done), daemon=True
+        target=_churn, args=(port, records, per_second, batch, done), daemon=True
     )
     process.start()
     started = time.monotonic()
@@ -121,14 +131,14 @@ def _transact(connection: Connection, records: list[tuple[str, str]]) -> None:
         raise Failed("etcd refused a transaction")
 
 
-def _churn(port: int, records: list[tuple[str, str]], per_second: int, done) -> None:
-    writer, started = Writer(port), time.monotonic()
+def _churn(port: int, records: list[tuple[str, str]], per_second: int, batch: int, done) -> None:
+    connection, started = Connection(port, "etcd", "/etcdserverpb.KV/Txn"), time.monotonic()
     while True:
         number = done.value
-        writer.put(*records[number % len(records)])
-        done.value = number + 1
+        _transact(connection, [records[(number + n) % len(records)] for n in range(batch)])
+        done.value = number + batch
         # Behind its time it catches up, ahead of it it waits.
-        ahead = started + (number + 1) / per_second - time.monotonic()
+        ahead = started + (number + batch) / per_second - time.monotonic()
         if ahead > 0:
             time.sleep(ahead)
 

@@ -20,6 +20,7 @@ from bench.metric import Metric
 from bench.proxies import EVERYTHING, PILLION, ROOT
 
 BEGIN = "<!-- figures: written by `make bench`, do not edit -->"
+BEGIN_SCALE = "<!-- figures: written by `benches/run --case scale`, do not edit -->"
 END = "<!-- end of figures -->"
 
 
@@ -98,7 +99,7 @@ def figures_table(metrics: tuple[Metric, ...], samples: dict[str, dict[int, dict
             values = [figures[metric.key] for figures in rounds.values()]
             line.append(Spread.of(values).text(metric.digits, metric.spread))
         lines.append(line)
-    return _align(lines)
+    return align(lines)
 
 
 def ratios_table(
@@ -116,7 +117,7 @@ def ratios_table(
             ratio = ratios(samples[base], samples[proxy], metric.key)
             line.append(ratio.text(2, with_range=True) if ratio else "")
         lines.append(line)
-    return _align(lines)
+    return align(lines)
 
 
 def cost_of_policy(samples: dict[str, dict[int, dict]]) -> str | None:
@@ -155,13 +156,13 @@ def write_json(results: Results, path: Path) -> None:
     path.write_text(text + "\n")
 
 
-def write_between_markers(text: str, path: Path) -> None:
+def write_between_markers(text: str, path: Path, marker: str = BEGIN) -> None:
     """Replaces what stands between the two markers of a document."""
-    before, begin, rest = path.read_text().partition(BEGIN)
+    before, begin, rest = path.read_text().partition(marker)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} has not both of {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+        raise ValueError(f"{path} has not both of {marker} and {END}")
+    path.write_text(f"{before}{marker}\n\n{text}\n{END}{after}")
 
 
 def machine() -> dict[str, str]:
@@ -219,7 +220,8 @@ def _short(heading: str) -> str:
     return re.sub(r", [^,]*$", "", heading)
 
 
-def _align(lines: list[list[str]]) -> str:
+def align(lines: list[list[str]]) -> str:
+    """A Markdown table; the first line is its head."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     first, *rest = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |"

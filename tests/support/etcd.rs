@@ -35,6 +35,8 @@ pub(crate) struct Etcd {
     scheme: &'static str,
     /// `name=peer URL` of all members, where it is not alone.
     arguments: Vec<String>,
+    /// Client URL of the etcd that this is only a grpc-proxy of.
+    behind: Option<String>,
     child: Option<Child>,
 }
 
@@ -108,8 +110,18 @@ impl Etcd {
             peer_port,
             scheme: "http",
             arguments: Vec::new(),
+            behind: None,
             child: None,
         }
+    }
+
+    /// etcd's own proxy in front of this one (`etcd grpc-proxy`), which lets its clients share watches.
+    pub(crate) async fn grpc_proxy(&self) -> Self {
+        let mut proxy = Self::stopped();
+        proxy.behind = Some(self.url());
+        proxy.spawn();
+        assert!(proxy.answers().await, "the grpc-proxy does not start");
+        proxy
     }
 
     /// One that listens at another address, started by this command.
@@ -297,6 +309,19 @@ impl Etcd {
     }
 
     fn spawn(&mut self) {
+        if let Some(behind) = &self.behind {
+            let address = self.address();
+            let child = Command::new("etcd")
+                .args(["grpc-proxy", "start", "--endpoints", behind, "--data-dir"])
+                .arg(&self.data)
+                .args(["--listen-addr", &address, "--advertise-client-url", &address])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            self.child = Some(child.expect("etcd is installed"));
+            return;
+        }
         let (peer, client) = (peer_url(self.peer_port), self.url());
         let mut command = self.before.clone();
         command.push("etcd".to_owned());

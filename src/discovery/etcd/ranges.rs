@@ -64,6 +64,9 @@ pub(super) struct Work {
     pub(super) listing: bool,
     /// Whether a list is to come after a wait.
     pub(super) later: bool,
+    /// Whether the watch has been silent for long, and a list is to say whether there was anything to
+    /// tell.
+    pub(super) doubted: bool,
     /// What came in while a list was under way.
     pub(super) replay: Vec<(ServiceName, Change)>,
     /// How often in a row its watch or list was refused.

@@ -8,12 +8,14 @@
 //! member that is cut off or behind cannot answer that), and lists and watches say that all of it is
 //! on the board. The set is then as old as the question.
 
+mod creating;
 mod lists;
 mod watches;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -32,6 +34,7 @@ use crate::registry::etcd::{EtcdError, Member, Members, Position, Watch, WatchRe
 
 use super::credentials::Credentials;
 use super::ranges::{Range, RangeId, Ranges, WatchState, Work};
+use creating::Creating;
 
 /// A member, and where its own store stood.
 pub(super) type Connected = (Member, Position);
@@ -119,8 +122,8 @@ struct Session<'a> {
     /// Where the member's own store stood when it was connected.
     position: Position,
     watch: Watch,
-    /// Ranges whose watch was asked for, in that order: etcd answers in it.
-    creating: VecDeque<RangeId>,
+    /// Ranges whose watch was asked for.
+    creating: Creating<RangeId>,
     watching: HashMap<i64, RangeId>,
     to_list: VecDeque<RangeId>,
     lists: usize,
@@ -143,6 +146,10 @@ struct Session<'a> {
     heard: Instant,
     /// When the watch stream last said anything.
     stream_heard: Instant,
+    /// Whether the member has ever said how far the stream has come. etcd's own grpc-proxy does not.
+    tells_progress: bool,
+    /// How long the stream may be behind and silent before that is looked into.
+    stall: Duration,
     /// When a page of a list last came in.
     page: Arc<Mutex<Instant>>,
 }
@@ -170,7 +177,7 @@ impl<'a> Session<'a> {
             member,
             position,
             watch,
-            creating: VecDeque::new(),
+            creating: Creating::default(),
             watching: HashMap::new(),
             to_list: VecDeque::new(),
             lists: 0,
@@ -184,6 +191,8 @@ impl<'a> Session<'a> {
             owed: Vec::new(),
             heard: now,
             stream_heard: now,
+            tells_progress: false,
+            stall: task.timing.stall,
             page: Arc::new(Mutex::new(now)),
         }
     }
@@ -288,20 +297,41 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Whether the watch stream is open and does not tell what there is to tell.
-    fn stalled(&self) -> Result<(), Ended> {
-        let (member, stall) = (self.member.endpoint(), self.task.timing.stall);
-        match self.owed.first() {
-            Some(&(revision, asked))
-                if asked.elapsed().min(self.stream_heard.elapsed()) >= stall
-                    && !self.ranges.all_watches_know(revision) =>
-            {
-                let problem =
-                    format!("{member}: the watch stream is behind and silent for {stall:?}");
-                Err(Ended::new(Trouble::Stall, problem))
-            }
-            _ => Ok(()),
+    /// Looks whether the watch stream is open and does not tell what there is to tell.
+    ///
+    /// One that has never told how far it has come may be unable to, and have nothing else to tell.
+    /// So the ranges are listed: [`Self::listed`] ends the session when that shows what the stream
+    /// should have told. If not, they are current by that, and the next look can wait longer.
+    fn stalled(&mut self) -> Result<(), Ended> {
+        let Some(&(revision, asked)) = self.owed.first() else { return Ok(()) };
+        let silent = asked.elapsed().min(self.stream_heard.elapsed());
+        if silent < self.stall || self.ranges.all_watches_know(revision) {
+            return Ok(());
         }
+        if self.tells_progress || !self.creating.is_empty() {
+            return Err(self.stall());
+        }
+        self.stall = (2 * self.stall).min(self.task.timing.relist);
+        self.watch.request(WatchRequest::Progress);
+        for id in self.ranges.ids() {
+            let Some(range) = self.ranges.get_mut(id) else { continue };
+            if range.known < revision && matches!(range.work.watch, WatchState::On { .. }) {
+                range.work.doubted = true;
+                self.list_soon(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn stall(&self) -> Ended {
+        let (member, stall) = (self.member.endpoint(), self.task.timing.stall);
+        let problem = format!("{member}: the watch stream is behind and silent for {stall:?}");
+        Ended::new(Trouble::Stall, problem)
+    }
+
+    /// Whether it is of no use to ask how far the stream has come.
+    fn is_mute(&self) -> bool {
+        !self.tells_progress && self.stall > self.task.timing.stall
     }
 
     /// Asks the quorum how far the cluster has come.
@@ -352,7 +382,7 @@ impl<'a> Session<'a> {
         }
         self.owed.push((position.revision, asked));
         self.settle();
-        if !self.owed.is_empty() {
+        if !self.owed.is_empty() && !self.is_mute() {
             self.watch.request(WatchRequest::Progress);
         }
         Ok(())

@@ -137,6 +137,7 @@ impl Session<'_> {
         self.lists -= 1;
         let Some(range) = self.ranges.get_mut(id) else { return Ok(()) };
         range.work.listing = false;
+        let doubted = std::mem::take(&mut range.work.doubted);
         let Found { list, items } = match result {
             Ok(found) => found,
             Err(error) if error.is_permission() && range.scope.service.is_some() => {
@@ -155,14 +156,16 @@ impl Session<'_> {
             return Err(Ended::new(Trouble::Stream, problem));
         }
         self.see(position);
-        self.apply_list(id, list, items);
+        let changed = self.apply_list(id, list, items);
         self.report_list(id);
         self.settle();
-        Ok(())
+        // In time it may yet have told of what has just changed; a new stream tells it in any case.
+        if doubted && changed { Err(self.stall()) } else { Ok(()) }
     }
 
-    fn apply_list(&mut self, id: RangeId, list: List, mut items: Vec<(ServiceName, Item)>) {
-        let Some(range) = self.ranges.get_mut(id) else { return };
+    /// Says whether anything is other than it was.
+    fn apply_list(&mut self, id: RangeId, list: List, mut items: Vec<(ServiceName, Item)>) -> bool {
+        let Some(range) = self.ranges.get_mut(id) else { return false };
         let revision = list.position.revision;
         let again = range.applied > 0 || range.fresh;
         let fresh = std::mem::take(&mut range.fresh);
@@ -204,6 +207,7 @@ impl Session<'_> {
             tracing::info!(source = %name, %prefix, revision, changed, "listed again");
         }
         self.create(id);
+        changed
     }
 
     fn report_list(&self, id: RangeId) {

@@ -13,6 +13,7 @@ use crate::model::ServiceName;
 use crate::registry::etcd::{Position, Watch, WatchRequest};
 
 use super::super::ranges::{RangeId, WatchState};
+use super::creating::Creating;
 use super::{Done, Session};
 
 impl Session<'_> {
@@ -25,7 +26,7 @@ impl Session<'_> {
         range.work.watch = WatchState::Asked;
         let prefix = range.scope.prefix.as_bytes().to_vec();
         self.watch.request(WatchRequest::Create { prefix, from: range.applied + 1 });
-        self.creating.push_back(id);
+        self.creating.push(id);
     }
 
     /// Takes in one response.
@@ -35,16 +36,17 @@ impl Session<'_> {
     pub(super) fn response(&mut self, response: &WatchResponse) -> Result<(), Ended> {
         (self.heard, self.stream_heard) = (Instant::now(), Instant::now());
         if let Some(header) = response.header() {
-            // The header of a compacted watch is empty, and of no cluster. The term is the member's own:
-            // that of one that is cut off grows without anyone following it.
-            if header.revision() > 0 {
+            // The header of a compacted watch is empty; the one with which etcd's grpc-proxy lets somebody
+            // share a watch says where that was to start. Both are of no cluster. The term is the
+            // member's own: that of one that is cut off grows without anyone following it.
+            if header.revision() > 0 && header.cluster_id() != 0 {
                 self.see(Position { term: 0, ..Position::from(header) });
             }
         }
-        let id = if response.created() {
-            self.creating.pop_front()
-        } else {
-            self.watching.get(&response.watch_id()).copied()
+        let id = match (response.created(), response.canceled()) {
+            (true, true) => self.creating.refused(),
+            (true, false) => self.creating.created(response.watch_id()),
+            (false, _) => self.watching.get(&response.watch_id()).copied(),
         };
         if response.canceled() {
             self.watching.remove(&response.watch_id());
@@ -84,7 +86,10 @@ impl Session<'_> {
             // In step with the events of this watch, so that it may resume from here.
             range.applied = range.applied.max(revision);
             range.known = range.known.max(revision);
-        } else if self.creating.is_empty() {
+            return;
+        }
+        self.tells_progress = true;
+        if self.creating.is_empty() {
             for (_, range) in self.ranges.iter_mut() {
                 if range.work.watch != WatchState::None {
                     range.known = range.known.max(revision);
@@ -180,7 +185,7 @@ impl Session<'_> {
     pub(super) fn reopen(&mut self) {
         self.watch = self.member.watch();
         self.stream_heard = Instant::now();
-        self.creating.clear();
+        self.creating = Creating::default();
         self.watching.clear();
         for id in self.ranges.ids() {
             let Some(range) = self.ranges.get_mut(id) else { continue };
