@@ -51,10 +51,10 @@ CASES: list[Case] = [
     Streams("streams-10000", "Memory with 10,000 open streams, and after them", rounds=FEW),
     Registry("registry-eager", "100,000 records, all of them read at the start", "eager", FEW),
     Registry("registry-lazy", "The same registry, a service read when it is called", "lazy", FEW),
-    Workers("scale-workers", "One worker and two, on two cores, 8 connections x 32 calls"),
-    Flood("scale-flood", "500 calls a second beside a flood"),
+    Workers("scale-workers", "One worker and two, on two cores, 8 x 32", rounds=FEW),
+    Flood("scale-flood", "500 calls a second beside a flood", rounds=FEW),
     ManyEndpoints("scale-endpoints", "A service of many endpoints", rounds=FEW),
-    ManyServices("scale-services", "Many services", rounds=FEW),
+    ManyServices("scale-services", "Many services", rounds=1),
     Fleet("scale-fleet", "200 hosts on one etcd", rounds=1),
 ]
 

@@ -192,7 +192,7 @@ class Endpoints(Case):
     """One service with few endpoints and with many: what a call costs, and a change."""
 
     base = "10,000 endpoints"
-    counts = {"2 endpoints": 2, "1,000 endpoints": 1_000, "10,000 endpoints": 10_000}
+    counts = {"100 endpoints": 100, "1,000 endpoints": 1_000, "10,000 endpoints": 10_000}
     metrics: tuple[Metric, ...] = (
         Metric("rss_mib", "RSS, MiB", digits=1, spread=True),
         Metric("cpu_us", "CPU a call, us", digits=1, spread=True, ratio=True),
@@ -227,7 +227,7 @@ class Endpoints(Case):
 
             changing = [endpoint(n % count, port, 50 + n % 7) for n in range(count * 7)]
             told, spent = proxy.events(), kernel.cpu_seconds(proxy.server.pid)
-            with etcd.churn(proxy.store, changing, CHANGES_PER_SECOND, min(BATCH, count)):
+            with etcd.churn(proxy.store, changing, CHANGES_PER_SECOND, BATCH):
                 busy = tool.calls(site, proxy.running, work, schedule).check()
             spent = kernel.cpu_seconds(proxy.server.pid) - spent
             proxy.check_events(told + 0.9 * CHANGES_PER_SECOND * seconds)
@@ -288,7 +288,7 @@ class ManyServices(Case):
             rest = tool.calls(site, proxy.running, work, schedule).check()
             changing = [two(n % count, 0, ports, 50 + n // count % 2) for n in range(2 * count)]
             told = proxy.events()
-            with etcd.churn(proxy.store, changing, CHANGES_PER_SECOND, min(BATCH, count)):
+            with etcd.churn(proxy.store, changing, CHANGES_PER_SECOND, BATCH):
                 busy = tool.calls(site, proxy.running, work, schedule).check()
                 cpu = kernel.cpu_seconds(pid)
                 with scraping(proxy.admin):

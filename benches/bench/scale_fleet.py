@@ -29,6 +29,8 @@ from bench.site import Site
 
 SERVICES, ENDPOINTS, USED = 100, 10, 20
 CLIENTS = 200
+BATCH = 20
+"""Changes in a transaction, where nobody is told of them."""
 GROUP = 20
 """Proxies that start at a time."""
 FIRST_PORT = 10_000
@@ -161,6 +163,7 @@ class Fleet(Case):
             told = hosts.events()
             puts = SERVICES * max(1, round(kind.changes * seconds / 2 / SERVICES))
             changing = hosts.cost(store, port, lambda: hosts.change(port, puts))
+            puts = hosts.changed
             hosts.check_events(told + kind.told(puts))
             store.check_alive()
             figures = {
@@ -194,6 +197,7 @@ class Hosts:
         self.admins: list[int] = []
         self.questions: list[Connection] = []
         self.keys = 0.0
+        self.changed = 0
 
     def idle(self, seconds: float) -> None:
         """Lets some time pass, in which hosts that poll do so."""
@@ -218,23 +222,28 @@ class Hosts:
             raise Failed(f"only {number / seconds:.0f} questions/s instead of {per_second:.0f}")
 
     def change(self, port: int, puts: int) -> None:
-        """Changes a record of each service in turn, at the rate of this kind."""
+        """Changes a record of each service in turn, at the rate of this kind.
+
+        Each service as often as every other: so it is known how often every host is to be told. A
+        busy machine may not keep the rate; then it is the one that was reached that is shown.
+        """
         changing = [record(name(n), 0, address(n, 90 + n % 2)) for n in range(SERVICES)]
+        planned = puts / self.kind.changes
         if self.questions:
-            with etcd.churn(port, changing, self.kind.changes):
-                self.idle(puts / self.kind.changes)
+            with etcd.churn(port, changing, self.kind.changes, BATCH):
+                self.idle(planned)
+            self.changed = puts
             return
         with contextlib.closing(etcd.Writer(port)) as writer:
             began = time.monotonic()
-            for number in range(puts):
-                service, round_ = number % SERVICES, number // SERVICES
-                writer.put(*record(name(service), 0, address(service, 90 + round_ % 2)))
-                ahead = began + (number + 1) / self.kind.changes - time.monotonic()
-                if ahead > 0:
-                    time.sleep(ahead)
-            took = time.monotonic() - began
-            if puts / took < 0.5 * self.kind.changes:
-                raise Failed(f"only {puts / took:.0f} changes/s instead of {self.kind.changes}")
+            while self.changed < puts and time.monotonic() < began + 2 * planned:
+                round_ = self.changed // SERVICES
+                for service in range(SERVICES):
+                    writer.put(*record(name(service), 0, address(service, 90 + round_ % 2)))
+                    self.changed += 1
+                    ahead = began + self.changed / self.kind.changes - time.monotonic()
+                    if ahead > 0:
+                        time.sleep(ahead)
 
     def cost(self, store: Server, port: int, work: Callable[[], None]) -> Cost:
         """What some work, or its absence, took."""

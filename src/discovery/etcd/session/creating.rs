@@ -57,7 +57,7 @@ mod tests {
 
     fn asked(names: &[&'static str]) -> Creating<&'static str> {
         let mut creating = Creating::default();
-        names.iter().for_each(|name| creating.push(name));
+        names.iter().for_each(|name| creating.push(*name));
         creating
     }
 
