@@ -1,6 +1,12 @@
 //! One HTTP/2 connection of an application.
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{
+    future::{Future, ready},
+    net::IpAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::server::{self, Connection};
@@ -8,12 +14,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     task::spawn_local,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tower::Service;
 
 use super::{Accepted, serve::serve};
 use crate::{
+    alarm::Alarm,
     call::{Call, CallError, Reply},
     drain::Drain,
     pulse::Pulse,
@@ -40,25 +47,32 @@ const DATA_FRAME_BUDGET: usize = 4 << 20;
 /// How often a connection that was told to go away is looked at.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Serves one accepted connection until it is over.
-pub async fn serve_connection<C>(accepted: Accepted, chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)
+/// One accepted connection, until it is over.
+///
+/// Boxed, as is within it what only the beginning needs: the memory that is left is held for as long
+/// as the connection is open, idle or not.
+pub fn serve_connection<C>(
+    accepted: Accepted,
+    chain: C,
+    drain: Rc<Drain>,
+    pulse: Rc<Pulse>,
+) -> Pin<Box<dyn Future<Output = ()>>>
 where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    match accepted {
-        Accepted::Tcp(stream) => {
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                let source = stream.peer_addr().ok().map(|peer| peer.ip());
-                run(stream, source, chain, drain, pulse).await;
-            }
-        }
-        Accepted::Unix(stream) => {
-            if let Ok(stream) = UnixStream::from_std(stream) {
-                run(stream, None, chain, drain, pulse).await;
-            }
-        }
-    }
+    let registered = match accepted {
+        Accepted::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
+            let source = stream.peer_addr().ok().map(|peer| peer.ip());
+            Box::pin(run(stream, source, chain, drain, pulse)) as Pin<Box<dyn Future<Output = ()>>>
+        }),
+        Accepted::Unix(stream) => UnixStream::from_std(stream)
+            .map(|stream| Box::pin(run(stream, None, chain, drain, pulse)) as _),
+    };
+    registered.unwrap_or_else(|error| {
+        tracing::debug!(%error, "connection not served");
+        Box::pin(ready(()))
+    })
 }
 
 async fn run<T, C>(io: T, source: Option<IpAddr>, mut chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)
@@ -67,31 +81,10 @@ where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    let handshake = server::Builder::new()
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_header_list_size(MAX_HEADER_LIST)
-        .data_frame_budget(DATA_FRAME_BUDGET)
-        .handshake::<_, Bytes>(io);
-    let late = async {
-        // Whoever has nothing to say yet must not hold a process that stops.
-        let _ = timeout(HANDSHAKE - LINGER, drain.begun()).await;
-        sleep(LINGER).await;
-    };
-    let mut connection = tokio::select! {
-        handshake = handshake => match handshake {
-            Ok(connection) => connection,
-            Err(error) => return tracing::debug!(%error, "connection without an HTTP/2 preface"),
-        },
-        () = late => return tracing::debug!("connection without a preface in time"),
-    };
-    let begun = drain.begun();
-    tokio::pin!(begun);
+    let Some(mut connection) = Box::pin(begin(io, Rc::clone(&drain))).await else { return };
+    let mut begun = pin!(drain.begun());
     let mut told = false;
-    let linger = sleep_until(Instant::now());
-    tokio::pin!(linger);
+    let mut linger = Alarm::after(LINGER);
     loop {
         tokio::select! {
             biased;
@@ -107,12 +100,41 @@ where
             () = &mut begun, if !told => {
                 told = true;
                 connection.graceful_shutdown();
-                linger.as_mut().reset(Instant::now() + LINGER);
+                linger = Alarm::after(LINGER);
             }
             () = &mut linger, if told => {
                 end_if_unused(&mut connection);
-                linger.as_mut().reset(Instant::now() + LINGER);
+                linger = Alarm::after(LINGER);
             }
+        }
+    }
+}
+
+/// Exchanges prefaces; none if the client has no good one in time.
+async fn begin<T>(io: T, drain: Rc<Drain>) -> Option<Connection<T, Bytes>>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = server::Builder::new()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .data_frame_budget(DATA_FRAME_BUDGET)
+        .handshake::<_, Bytes>(io);
+    let late = async {
+        // Whoever has nothing to say yet must not hold a process that stops.
+        let _ = timeout(HANDSHAKE - LINGER, drain.begun()).await;
+        sleep(LINGER).await;
+    };
+    tokio::select! {
+        handshake = handshake => handshake
+            .inspect_err(|error| tracing::debug!(%error, "connection without an HTTP/2 preface"))
+            .ok(),
+        () = late => {
+            tracing::debug!("connection without a preface in time");
+            None
         }
     }
 }
@@ -122,5 +144,21 @@ where
 fn end_if_unused<T: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<T, Bytes>) {
     if !connection.has_streams() {
         connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_at_rest_holds_little_besides_what_h2_does() {
+        let (io, _peer) = tokio::io::duplex(1);
+        let chain =
+            tower::service_fn(|_: Box<Call>| std::future::pending::<Result<Reply, CallError>>());
+        let (drain, pulse) = Default::default();
+        let whole = size_of_val(&run(io, None, chain, drain, pulse));
+        let of_h2 = size_of::<Connection<tokio::io::DuplexStream, Bytes>>();
+        assert!(whole < of_h2 + 512, "{whole} bytes, of which h2 has {of_h2}");
     }
 }
