@@ -90,7 +90,8 @@ fn picker(snapshot: Snapshot, selectors: Selectors, policy: Policy) -> impl FnMu
     let view = views.add(Arc::clone(&service));
     let policy = Arc::new(policy);
     if policy.subset > 0 {
-        let unhealthy = |e: &Arc<Endpoint>| service.set_unhealthy(e, Some(String::new()));
+        let unhealthy =
+            |e: &Arc<Endpoint>| service.set_unhealthy(e, Some(String::new()), Instant::now());
         service.snapshot().endpoints.iter().step_by(7).for_each(unhealthy);
     }
     let mut number = 0_u64;
@@ -149,7 +150,11 @@ fn changes(c: &mut Criterion) {
             b.iter(|| {
                 at += 1;
                 let why = (at % 2 == 1).then(String::new);
-                service.set_unhealthy(&service.snapshot().endpoints[at / 2 % size], why);
+                service.set_unhealthy(
+                    &service.snapshot().endpoints[at / 2 % size],
+                    why,
+                    Instant::now(),
+                );
                 choice.keep_up(service.changes(), Instant::now);
             });
         });

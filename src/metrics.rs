@@ -35,6 +35,7 @@ pub struct Metrics {
     faults: IntCounterVec,
     limited: IntCounterVec,
     ejections: IntCounterVec,
+    health_checks: IntCounterVec,
     adaptive_limit: IntGaugeVec,
     connect_seconds: HistogramVec,
     connections_opened: IntCounterVec,
@@ -108,6 +109,12 @@ impl Metrics {
                 "Times that an endpoint was left out for how its calls ended, by the rule.",
                 &["service", "reason"],
             ),
+            health_checks: counters(
+                &registry,
+                "health_checks_total",
+                "Times that an endpoint was asked whether it is well, by what came of it.",
+                &["service", "result"],
+            ),
             adaptive_limit: gauges(
                 &registry,
                 "adaptive_limit",
@@ -178,6 +185,13 @@ impl Metrics {
     /// Ejections from the service, by the rule of this name.
     pub fn ejections(&self, service: &str, reason: &str) -> prometheus::IntCounter {
         self.ejections.with_label_values(&[service, reason])
+    }
+
+    /// Counts an answer to the question whether an endpoint of the service is well.
+    pub fn checked(&self, service: &str, is_well: bool) {
+        self.health_checks
+            .with_label_values(&[service, if is_well { "ok" } else { "failed" }])
+            .inc();
     }
 
     /// Counts a reload of the configuration.

@@ -86,7 +86,7 @@ pub(super) fn choice(snapshot: &Snapshot, selectors: &str, policy: &Policy) -> C
 
 /// Says whether an endpoint can take calls.
 pub(super) fn set_usable(service: &Service, endpoint: &Endpoint, usable: bool) {
-    service.set_unhealthy(endpoint, (!usable).then(|| "says so".to_owned()));
+    service.set_unhealthy(endpoint, (!usable).then(|| "says so".to_owned()), Instant::now());
 }
 
 /// Part of the calls of those in play, by a name of theirs.

@@ -211,8 +211,8 @@ impl Load {
         load
     }
 
-    /// When the address joined the service, or came back from an ejection; none where the first list
-    /// of the service had it.
+    /// When the address joined the service, or was well again; none where the first list of the service
+    /// had it.
     pub fn joined(&self) -> Option<Instant> {
         match self.joined.load(Relaxed) {
             0 => None,
@@ -259,6 +259,16 @@ impl Load {
     /// [`super::Service`] writes it, and tells the workers.
     pub(super) const fn wellness(&self) -> &Wellness {
         &self.wellness
+    }
+
+    /// True where that is new.
+    pub(super) fn set_unhealthy(&self, why: Option<String>, now: Instant) -> bool {
+        let is_well = why.is_none();
+        let changed = self.wellness.set_unhealthy(why);
+        if changed && is_well {
+            self.join(now);
+        }
+        changed
     }
 
     /// Takes it back after an ejection: what came before is forgotten, and it is as new.

@@ -77,9 +77,9 @@ impl Service {
         self.has_changed(endpoint.load.readmit(now));
     }
 
-    /// Says that an endpoint is not well, and why not; none: that it is.
-    pub fn set_unhealthy(&self, endpoint: &Endpoint, why: Option<String>) {
-        self.has_changed(endpoint.load.wellness().set_unhealthy(why));
+    /// Says that an endpoint is not well, and why not; none: that it is, as new where it was not.
+    pub fn set_unhealthy(&self, endpoint: &Endpoint, why: Option<String>, now: Instant) {
+        self.has_changed(endpoint.load.set_unhealthy(why, now));
     }
 
     fn has_changed(&self, changed: bool) {

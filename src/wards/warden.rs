@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::ward::{Event, FOREIGN, Ward};
+use super::{
+    checkups::{Checkups, Means},
+    ward::{Event, FOREIGN, Ward},
+};
 use crate::{
     config::Eject,
     connect,
@@ -21,7 +24,9 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(250);
 /// Looks at a service after its last call has begun, for those that are still going on.
 const LOOKS_AFTER: u32 = 20;
-/// Most dials at a time.
+/// Looks after its last call at which the endpoints of a service are no longer asked: a minute.
+const LOOKS_IN_USE: u32 = 240;
+/// Most dials, and most checks, at a time.
 const AT_A_TIME: usize = 64;
 
 /// Tells the control thread what cannot wait for its next look. Cloning shares it; telling never waits.
@@ -47,6 +52,7 @@ pub struct Warden {
     inbox: mpsc::UnboundedReceiver<Report>,
     wards: HashMap<*const Service, Watched>,
     dials: Arc<Semaphore>,
+    means: Means,
 }
 
 #[derive(Debug)]
@@ -55,6 +61,7 @@ struct Watched {
     /// Its calls at the last look, and the looks since they were as many.
     calls: u64,
     quiet: u32,
+    checkups: Checkups,
 }
 
 impl Reports {
@@ -90,7 +97,9 @@ impl Warden {
         let (reports, inbox) = mpsc::unbounded_channel();
         let (reports, wards) = (Reports(reports), HashMap::new());
         let dials = Arc::new(Semaphore::new(AT_A_TIME));
-        Self { live, metrics, reports, inbox, wards, dials }
+        let places = Arc::new(Semaphore::new(AT_A_TIME));
+        let means = Means { places, metrics: metrics.clone() };
+        Self { live, metrics, reports, inbox, wards, dials, means }
     }
 
     /// Where workers tell.
@@ -114,8 +123,12 @@ impl Warden {
         let now = Instant::now().into_std();
         let (service, event) = match report {
             Report::Met(service) => {
-                let ward =
-                    || Watched { ward: Ward::new(Arc::clone(&service), now), calls: 0, quiet: 0 };
+                let ward = || Watched {
+                    ward: Ward::new(Arc::clone(&service), now),
+                    calls: 0,
+                    quiet: 0,
+                    checkups: Checkups::default(),
+                };
                 self.wards.entry(Arc::as_ptr(&service)).or_insert_with(ward);
                 // So that the first ejection is an increase.
                 for reason in EjectReason::ALL {
@@ -157,15 +170,19 @@ impl Warden {
         let now = Instant::now().into_std();
         self.wards.retain(|_, watched| !watched.ward.service().is_retired());
         let mut events = Vec::new();
-        for Watched { ward, calls, quiet } in self.wards.values_mut() {
+        for Watched { ward, calls, quiet, checkups } in self.wards.values_mut() {
             let so_far = ward.service().calls();
             *quiet = if std::mem::replace(calls, so_far) == so_far { *quiet + 1 } else { 0 };
-            if *quiet > LOOKS_AFTER && !ward.has_ejected() {
-                *quiet = LOOKS_AFTER + 1;
+            if *quiet > LOOKS_IN_USE + 1 && !ward.has_ejected() {
+                *quiet = LOOKS_IN_USE + 1;
                 continue;
             }
             let policy = Arc::clone(self.live.load().policy(ward.service().name()));
             let service = Arc::clone(ward.service());
+            checkups.keep(&service, &policy.health, *quiet <= LOOKS_IN_USE, &self.means);
+            if *quiet > LOOKS_AFTER && !ward.has_ejected() {
+                continue;
+            }
             let found = ward.look(&policy.eject, now);
             events.extend(found.into_iter().map(|event| (Arc::clone(&service), event)));
         }

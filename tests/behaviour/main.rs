@@ -43,6 +43,7 @@ mod formats;
 mod frames;
 mod goaway;
 mod headers;
+mod health_checks;
 mod hedging;
 mod interop;
 mod ledger;

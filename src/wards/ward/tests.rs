@@ -252,10 +252,10 @@ fn one_that_is_unhealthy_is_not_tried_before_it_is_well() {
     let mut scene = Scene::new(2);
     scene.err(0);
     let endpoint = scene.endpoint(0);
-    scene.ward.service.set_unhealthy(&endpoint, Some("says so".to_owned()));
+    scene.ward.service.set_unhealthy(&endpoint, Some("says so".to_owned()), scene.now);
     scene.after(100 * SECOND);
     assert!(Trial::take(&endpoint.load).is_none());
-    scene.ward.service.set_unhealthy(&endpoint, None);
+    scene.ward.service.set_unhealthy(&endpoint, None, scene.now);
     scene.after(SECOND);
     assert!(matches!(scene.trial(0, works()), Some(Event::Readmitted(_))));
 }
