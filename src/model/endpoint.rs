@@ -149,7 +149,8 @@ impl Endpoint {
     pub fn ailment(&self, now: Instant) -> Option<String> {
         let ejected = self.load.ejection().map(|ejection| ejection.told(now));
         let unhealthy = || self.load.wellness().unhealthy().map(|why| format!("unhealthy: {why}"));
-        ejected.or_else(unhealthy)
+        let accused = || self.load.is(Sick::Accused).then(|| "about to be ejected".to_owned());
+        ejected.or_else(unhealthy).or_else(accused)
     }
 
     /// Value of a selector key: `version`, `zone`, `id`, `source`, `format`, else metadata.

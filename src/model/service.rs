@@ -60,8 +60,18 @@ impl Service {
         self.snapshot.store(snapshot);
     }
 
-    /// Leaves an endpoint out, or goes on to. This and what follows acts on the next pick of each
-    /// worker.
+    /// Leaves an endpoint out until it is decided what becomes of it. This and what follows acts on the
+    /// next pick of each worker.
+    pub fn accuse(&self, endpoint: &Endpoint) {
+        self.has_changed(endpoint.load.wellness().accuse());
+    }
+
+    /// It is decided.
+    pub fn acquit(&self, endpoint: &Endpoint) {
+        self.has_changed(endpoint.load.wellness().acquit());
+    }
+
+    /// Leaves an endpoint out, or goes on to.
     pub fn eject(&self, endpoint: &Endpoint, ejection: Ejection) {
         endpoint.load.wellness().eject(ejection);
         self.has_changed(true);

@@ -18,6 +18,8 @@ pub enum Sick {
     Ejected = 1,
     /// It says that it is not well, or does not answer when asked.
     Unhealthy = 2,
+    /// A row of failures is complete, and whether it is ejected for that is being decided.
+    Accused = 4,
 }
 
 /// Why an endpoint was ejected, in the words of metrics and reports.
@@ -88,6 +90,16 @@ impl Wellness {
 
     pub(super) fn is(&self, sick: Sick) -> bool {
         self.sick.load(Relaxed) & sick as u8 != 0
+    }
+
+    /// True where this is new.
+    pub(super) fn accuse(&self) -> bool {
+        self.set(Sick::Accused)
+    }
+
+    /// True where it was accused.
+    pub(super) fn acquit(&self) -> bool {
+        self.clear(Sick::Accused)
     }
 
     /// True where this is new.

@@ -70,8 +70,9 @@ impl Reports {
         self.tell(Report::Met(Arc::clone(service)));
     }
 
-    /// A row of failures of an endpoint is complete.
+    /// A row of failures of an endpoint is complete. No pick chooses it before that is judged.
     pub fn row(&self, service: &Arc<Service>, endpoint: &Arc<Endpoint>, row: Row) {
+        service.accuse(endpoint);
         self.tell(Report::Row(Arc::clone(service), Arc::clone(endpoint), row));
     }
 
@@ -138,6 +139,7 @@ impl Warden {
             }
             Report::Row(service, endpoint, row) => {
                 let event = self.ask(&service, |ward, eject| ward.row(&endpoint, row, eject, now));
+                service.acquit(&endpoint);
                 (service, event)
             }
             Report::Tried(service, endpoint, told) => {

@@ -117,7 +117,7 @@ async fn an_endpoint_that_does_not_serve_is_left_out_until_it_does() {
     peers[0].say(SERVING);
     until_unhealthy(&pillion, &client, 0).await;
     assert_fair(&shares(&client, &peers).await);
-    assert!(pillion.log().contains("healthy again"));
+    until("the log tells", async || pillion.log().contains("healthy again")).await;
 }
 
 #[tokio::test]
