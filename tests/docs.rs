@@ -342,6 +342,7 @@ impl Running {
         let route = "[[route]]\nauthority = \"x\"\nservice = \"x\"\nfilter = \"gpu;\"\nfault.delay = \"1ms\"\n";
         let url = etcd.url();
         let limits = "[defaults.limits]\nrate = 1\nadaptive = true\n\
+                      [defaults.health]\nkind = \"tcp\"\n\
                       [service.failing.retry]\non = [\"unavailable\"]\n";
         let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");
         let register =
@@ -462,7 +463,7 @@ async fn every_metric_in_the_documents_and_alerts_is_in_a_scrape() {
     running.call("overloaded").await;
     running.call_failing().await;
     let mut scrape = running.scrape();
-    while !scrape.contains("refused\"} 1") {
+    while !scrape.contains("refused\"} 1") || !scrape.contains("pillion_health_checks_total{") {
         scrape = running.scrape();
     }
     let families: BTreeSet<&str> =

@@ -374,6 +374,11 @@ impl Hand {
         }
     }
 
+    /// How long the lease lives if nobody keeps it; none where there is none.
+    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
+        self.lease.map(|held| held.until.saturating_duration_since(now))
+    }
+
     /// As granted, else as wanted.
     pub(super) fn ttl(&self) -> Duration {
         self.lease.map_or(self.spec.ttl, |held| held.lease.ttl)

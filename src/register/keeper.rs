@@ -313,7 +313,15 @@ impl<S: Store> Keeper<S> {
         let rounds = self.failures / self.store.members().max(1);
         let doubled = 1 << rounds.min(8);
         let first = (self.hand.ttl() / 4).clamp(SHORTEST, LONGEST);
-        first.saturating_mul(doubled).max(2 * self.pace).min(self.patience())
+        let limit = first.saturating_mul(doubled).max(2 * self.pace).min(self.patience());
+        // The first member that is silent leaves half of what is left of the lease to the others, unless
+        // etcd was slower than that of late.
+        match self.hand.left(Instant::now()) {
+            Some(left) if self.failures == 0 && !left.is_zero() => {
+                limit.min((left / 2).max(self.pace.mul_f64(1.25)).max(SHORTEST))
+            }
+            _ => limit,
+        }
     }
 
     /// Longest time that one member alone is waited for: whatever has become of that one, the way back
