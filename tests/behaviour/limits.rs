@@ -141,6 +141,13 @@ async fn an_endpoint_that_has_as_many_calls_as_it_may_leaves_the_others_to_its_s
             let come = |counts: &crate::backend::Counts| counts.calls == before + 4;
             backend.until("four calls have come", come).await;
         }
+        // One that is on its way until then would find a place once the others have left.
+        let refused = [("error", "overloaded")];
+        pillion
+            .until_metrics("the others are refused", |metrics| {
+                metrics.sum("requests_total", &refused) == 28.0
+            })
+            .await;
         let pinned = grpc(&format!("echo@{}", backends[0].0.address()));
         let mut pinned = clients[0].begin(pinned).await;
         pinned.body.send_data("hello".into(), true).unwrap();
