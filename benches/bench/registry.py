@@ -43,8 +43,9 @@ prefix = "/microservices"
 format = "kratos"
 mode = "{mode}"
 [defaults]
-connection = "pooled"
+connection = "{connection}"
 """
+"""Of a proxy whose services are in an etcd, where `record` is what one of them is."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ class Registry(Case):
             port, admin = network.free_port(), network.free_port()
             config = scratch / "pillion.toml"
             config.write_text(
-                CONFIGURATION.format(port=port, admin=admin, etcd=store, mode=self.mode)
+                CONFIGURATION.format(
+                    port=port, admin=admin, etcd=store, mode=self.mode, connection="pooled"
+                )
             )
             started = time.monotonic()
             command = [site.program, "run", "-c", str(config)]

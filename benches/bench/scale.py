@@ -20,24 +20,10 @@ from bench.case import MESSAGE, Case
 from bench.metric import Metric
 from bench.process import Failed, Server
 from bench.proxies import PILLION, Proxy
-from bench.registry import record, wait_until_ready
+from bench.registry import CONFIGURATION, record, wait_until_ready
 from bench.site import Running, Site
 from bench.throughput import Load
 
-CONFIGURATION = """
-workers = 1
-[[listener]]
-address = "127.0.0.1:{port}"
-[admin]
-address = "127.0.0.1:{admin}"
-[[source]]
-endpoints = ["http://127.0.0.1:{etcd}"]
-prefix = "/microservices"
-format = "kratos"
-mode = "eager"
-[defaults]
-connection = "{connection}"
-"""
 CHANGES_PER_SECOND = 1_000
 BATCH = 20
 """Of these in a transaction."""
@@ -179,7 +165,9 @@ def registered(
         etcd.fill(store, records)
         port, admin = network.free_port(), network.free_port()
         config = scratch / "pillion.toml"
-        text = CONFIGURATION.format(port=port, admin=admin, etcd=store, connection=connection)
+        text = CONFIGURATION.format(
+            port=port, admin=admin, etcd=store, mode="eager", connection=connection
+        )
         config.write_text(text)
         command = [site.program, "run", "-c", str(config)]
         server = stack.enter_context(Server(command, site.proxy_cores, scratch / "pillion.log"))

@@ -24,7 +24,7 @@ from bench.h2client import Connection
 from bench.metric import Metric
 from bench.process import Failed, Server
 from bench.proxies import PILLION, Proxy
-from bench.registry import address, record
+from bench.registry import CONFIGURATION, address, record
 from bench.site import Site
 
 SERVICES, ENDPOINTS, USED = 100, 10, 20
@@ -39,18 +39,6 @@ START_LIMIT = 60.0
 SETTLE_LIMIT = 15.0
 END_LIMIT = 30.0
 
-CONFIGURATION = """
-workers = 1
-[[listener]]
-address = "127.0.0.1:{port}"
-[admin]
-address = "127.0.0.1:{admin}"
-[[source]]
-endpoints = ["http://127.0.0.1:{etcd}"]
-prefix = "/microservices"
-format = "kratos"
-mode = "{mode}"
-"""
 REGISTRATION = """
 [[register]]
 service = "host"
@@ -359,7 +347,8 @@ def launch(kind: Kind, site: Site, number: int, door: int, scratch: Path) -> tup
     port = FIRST_PORT + 2 * number
     text = CONFIGURATION + (REGISTRATION if kind.registered else "")
     config = scratch / f"{number}.toml"
-    config.write_text(text.format(port=port, admin=port + 1, etcd=door, mode=kind.mode))
+    values = {"port": port, "admin": port + 1, "etcd": door, "mode": kind.mode}
+    config.write_text(text.format(**values, connection="fresh"))
     command = [site.program, "run", "-c", str(config)]
     return Server(command, site.proxy_cores, scratch / f"{number}.log"), port + 1
 
