@@ -27,11 +27,13 @@ use crate::{
     listener::{BindError, Bound, bind},
     live::Live,
     metrics::Metrics,
+    pem::PemError,
     policy::Policy,
     proxy::Parts,
     recent::Recent,
     register::Registrations,
     telemetry::LogLevel,
+    tls::{Clients, Server},
     wards::Warden,
     worker::{Phase, Worker},
 };
@@ -61,6 +63,9 @@ pub enum AppError {
     /// An address could not be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// The system gave no thread, no event queue or no signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -102,6 +107,9 @@ async fn control(
         .iter()
         .map(|listener| bind(&listener.address))
         .collect::<Result<_, _>>()?;
+    let tls = settings.listeners.iter().map(|listener| listener.tls.as_ref());
+    let tls = tls.map(|tls| tls.map(|tls| Server::new(tls, metrics.tls().clone())).transpose());
+    let tls: Vec<_> = tls.collect::<Result<_, _>>()?;
     let addresses = Addresses {
         listeners: listeners.iter().map(Bound::address).collect(),
         admin: admin_socket.address(),
@@ -111,7 +119,10 @@ async fn control(
         discovery::Options { state_dir: settings.state_dir.clone(), ..Default::default() };
     let (directory, sources) = discovery::start_with(settings.sources.clone(), options);
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
-    spawn_local(suspects::dial_all(sources.suspects(), Arc::clone(&live), metrics.clone()));
+    let clients = Clients::new(metrics.tls().clone());
+    let dialling =
+        suspects::dial_all(sources.suspects(), Arc::clone(&live), clients.clone(), metrics.clone());
+    spawn_local(dialling);
     let policy = Policy::start(Arc::clone(&live));
     metrics.registry().register(Box::new(PolicyCollector::new(Arc::clone(&policy))?))?;
     let registrations = Registrations::start(&settings);
@@ -121,7 +132,7 @@ async fn control(
     let access_log = AccessLog::new(Arc::clone(&live));
     let gates = Gates::default();
     gates.set_max_in_flight(settings.max_in_flight);
-    let warden = Warden::new(Arc::clone(&live), metrics.clone());
+    let warden = Warden::new(Arc::clone(&live), clients.clone(), metrics.clone());
     let parts = Parts {
         live: Arc::clone(&live),
         directory: directory.clone(),
@@ -131,6 +142,7 @@ async fn control(
         tables: Tables::default(),
         reports: warden.reports(),
         recent: intake,
+        clients,
     };
     spawn_local(warden.run());
     let workers: Vec<_> = (0..worker_count(settings.workers))
@@ -138,10 +150,11 @@ async fn control(
         .collect::<io::Result<_>>()?;
     let workers = Arc::new(workers);
     let mut accepting = JoinSet::new();
-    for listener in listeners {
+    for (listener, tls) in listeners.into_iter().zip(tls) {
         let gauge = metrics.downstream_connections(&listener.address());
         accepting.spawn_local(accept::accept(
             listener,
+            tls.map(Arc::new),
             Arc::clone(&workers),
             gauge,
             phases.clone(),

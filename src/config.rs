@@ -24,6 +24,7 @@ mod retry;
 mod settings;
 mod table;
 mod text;
+mod tls;
 mod value;
 
 pub use crate::formats::FORMATS;
@@ -48,3 +49,4 @@ pub use settings::{
     ValueMatch, ZonePreference,
 };
 pub use table::{KeyDef, Shape, TableDef};
+pub use tls::{EndpointTls, ListenerTls, TlsMode, TlsVersion};

@@ -7,11 +7,12 @@
 mod dial;
 mod gather;
 mod names;
+mod peer;
 mod pool;
 mod probe;
 mod upstream;
 mod warm;
 
 pub use dial::DialError;
-pub use probe::answers;
+pub use probe::{answers, open};
 pub use upstream::{Connector, Dialing, Upstream};

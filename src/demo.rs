@@ -242,8 +242,10 @@ fn settings(file: &Path) -> Settings {
         }
         other => other.clone(),
     };
-    let listeners =
-        usual.listeners.iter().map(|listener| Listener { address: free(&listener.address) });
+    let listeners = usual
+        .listeners
+        .iter()
+        .map(|listener| Listener { address: free(&listener.address), tls: None });
     Settings {
         listeners: listeners.collect(),
         admin: free(&usual.admin),

@@ -14,6 +14,7 @@ use std::{io, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
+pub use grpc::ask;
 pub use verdict::Verdict;
 
 use crate::backoff::jitter;
@@ -53,7 +54,10 @@ pub async fn run(probe: &Probe, limit: Duration) -> Result<(), Unwell> {
     let asked = async {
         match probe {
             Probe::None => Ok(()),
-            Probe::Grpc { address, service } => grpc::ask(address, service).await,
+            Probe::Grpc { address, service } => {
+                let stream = tcp::connect(address.as_str()).await?;
+                ask(stream, address, "http", service).await
+            }
             Probe::Tcp(address) => tcp::connect(address.as_str()).await.map(drop),
             Probe::Http(url) => page::ask(url).await,
             Probe::Exec(command) => exec::run(command).await,

@@ -9,5 +9,5 @@ mod connection;
 mod serve;
 mod why;
 
-pub use bind::{Accepted, BindError, Bound, bind};
+pub use bind::{Accepted, BindError, Bound, Incoming, bind};
 pub use connection::serve_connection;

@@ -4,8 +4,10 @@
 //! service's handles are resolved once, in [`Metrics::service`]; the path of a call only adds.
 
 mod service;
+mod tls;
 
 pub use service::{AttemptOutcome, OpenConnection, ServiceMetrics};
+pub use tls::{Handshakes, TlsMetrics};
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
@@ -42,6 +44,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     downstream_connections: IntGaugeVec,
     config_reloads: IntCounterVec,
+    tls: TlsMetrics,
 }
 
 impl Metrics {
@@ -151,6 +154,7 @@ impl Metrics {
                 "Reloads of the configuration, by result.",
                 &["result"],
             ),
+            tls: TlsMetrics::new(&registry),
             registry,
         };
         for result in ["ok", "error"] {
@@ -192,6 +196,11 @@ impl Metrics {
         self.health_checks
             .with_label_values(&[service, if is_well { "ok" } else { "failed" }])
             .inc();
+    }
+
+    /// TLS handshakes.
+    pub const fn tls(&self) -> &TlsMetrics {
+        &self.tls
     }
 
     /// Counts a reload of the configuration.

@@ -4,6 +4,7 @@
 
 mod address;
 mod authority;
+mod certificate_name;
 mod endpoint;
 mod grpc_status;
 mod history;
@@ -19,6 +20,7 @@ mod wellness;
 
 pub use address::{Address, AddressError};
 pub use authority::without_port;
+pub use certificate_name::{CertificateName, CertificateNameError};
 pub use endpoint::{Endpoint, InFlight, Load, Record, State, Tally};
 pub use grpc_status::GrpcStatus;
 pub use history::{History, Row, Rows, Served, Told};

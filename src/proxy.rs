@@ -19,6 +19,7 @@ use crate::{
         LimitLayer, ObserveLayer, ResolveLayer,
     },
     recent::Intake,
+    tls::Clients,
     view::Views,
     wards::Reports,
 };
@@ -42,6 +43,8 @@ pub struct Parts {
     pub reports: Reports,
     /// Where calls that failed or were slow are handed over.
     pub recent: Intake,
+    /// TLS towards endpoints.
+    pub clients: Clients,
 }
 
 /// The chain of one worker. A call goes down it line by line; the reply comes back up.
@@ -54,7 +57,7 @@ pub fn chain(
     let views = Rc::new(views);
     let (log, recent) = (parts.access_log.clone(), parts.recent.clone());
     let observe = ObserveLayer::new(Rc::clone(&views), log, recent);
-    let connect = ConnectLayer::new(Connector::default(), parts.directory.clone());
+    let connect = ConnectLayer::new(Connector::new(parts.clients.clone()), parts.directory.clone());
     ServiceBuilder::new()
         .layer(observe)
         .layer(AdmitLayer::new(drain, parts.gates.clone()))

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     drain::Drain,
-    listener::{Accepted, serve_connection},
+    listener::{Incoming, serve_connection},
     proxy::{Parts, chain},
     pulse::Pulse,
 };
@@ -55,7 +55,7 @@ pub struct Worker {
 }
 
 /// A connection for a worker; none when no more will come.
-type Delivery = Option<(Accepted, Counted)>;
+type Delivery = Option<(Incoming, Counted)>;
 
 /// A connection that counts until this is dropped, on the worker and on the listener.
 #[derive(Debug)]
@@ -92,12 +92,12 @@ impl Worker {
     }
 
     /// Gives it a connection to serve.
-    pub fn give(&self, accepted: Accepted, gauge: prometheus::IntGauge) {
+    pub fn give(&self, incoming: Incoming, gauge: prometheus::IntGauge) {
         self.connections.fetch_add(1, Relaxed);
         gauge.inc();
         let counted = Counted { connections: Arc::clone(&self.connections), gauge };
         // A worker that has stopped drops the connection, which closes it.
-        let _ = self.inbox.send(Some((accepted, counted)));
+        let _ = self.inbox.send(Some((incoming, counted)));
     }
 
     /// Says that no more connections will come: it ends after those that it has, once the process

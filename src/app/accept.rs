@@ -7,7 +7,8 @@ use prometheus::IntGauge;
 use tokio::sync::watch;
 
 use crate::{
-    listener::{Accepted, Bound},
+    listener::{Bound, Incoming},
+    tls::Server,
     worker::{Phase, Worker},
 };
 
@@ -19,6 +20,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// applications believe that they are connected.
 pub(super) async fn accept(
     listener: Bound,
+    tls: Option<Arc<Server>>,
     workers: Arc<Vec<Worker>>,
     gauge: IntGauge,
     mut phase: watch::Receiver<Phase>,
@@ -26,7 +28,7 @@ pub(super) async fn accept(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => deal(accepted, &workers, &gauge),
+                Ok(accepted) => deal(Incoming { accepted, tls: tls.clone() }, &workers, &gauge),
                 Err(error) => {
                     tracing::warn!(%error, listener = listener.address(), "cannot accept");
                     tokio::time::sleep(PAUSE).await;
@@ -36,14 +38,14 @@ pub(super) async fn accept(
         }
     }
     while let Some(Ok(accepted)) = listener.accept().now_or_never() {
-        deal(accepted, &workers, &gauge);
+        deal(Incoming { accepted, tls: tls.clone() }, &workers, &gauge);
     }
 }
 
 /// To the worker with the fewest connections: few, long-lived connections would spread badly by
 /// chance.
-fn deal(accepted: Accepted, workers: &[Worker], gauge: &IntGauge) {
+fn deal(incoming: Incoming, workers: &[Worker], gauge: &IntGauge) {
     if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections()) {
-        worker.give(accepted, gauge.clone());
+        worker.give(incoming, gauge.clone());
     }
 }

@@ -7,7 +7,7 @@ use tokio::{
     task::spawn_local,
 };
 
-use crate::{connect, discovery::Suspect, live::Live, metrics::Metrics};
+use crate::{connect, discovery::Suspect, live::Live, metrics::Metrics, tls::Clients};
 
 /// Most dials at a time: a whole registry may have vanished.
 const AT_A_TIME: usize = 64;
@@ -16,6 +16,7 @@ const AT_A_TIME: usize = 64;
 pub(super) async fn dial_all(
     mut suspects: mpsc::UnboundedReceiver<Suspect>,
     live: Arc<Live>,
+    clients: Clients,
     metrics: Metrics,
 ) {
     let places = Arc::new(Semaphore::new(AT_A_TIME));
@@ -23,8 +24,10 @@ pub(super) async fn dial_all(
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let policy = Arc::clone(live.load().policy(&suspect.service));
         let counted = Rc::new(metrics.service(suspect.service.as_str()));
+        let clients = clients.clone();
         spawn_local(async move {
-            let answers = connect::answers(&suspect.endpoint, &policy, &counted).await;
+            let Suspect { endpoint, service, .. } = &suspect;
+            let answers = connect::answers(endpoint, service, &policy, &clients, &counted).await;
             suspect.settle(answers);
             drop(place);
         });

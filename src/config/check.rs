@@ -9,6 +9,7 @@ mod limits;
 mod register;
 mod retry;
 mod route;
+mod tls;
 
 use std::{
     path::{Path, PathBuf},
@@ -33,12 +34,13 @@ use super::{
 };
 
 pub(super) use register::against_sources;
+pub(super) use tls::files;
 
 /// Settings of `raw`, noting what is wrong; what registrations need of sources is left to
 /// [`against_sources`]. Relative paths start at `folder`.
 pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Settings {
     let default = Settings::default();
-    let listeners = listeners(raw, problems).unwrap_or(default.listeners);
+    let listeners = listeners(raw, folder, problems).unwrap_or(default.listeners);
     let admin = admin(raw, &listeners, problems);
     let defaults = match raw.defaults.get() {
         Some(raw) => checked(raw, &default.defaults, problems),
@@ -138,6 +140,7 @@ fn checked(raw: &RawPolicy, base: &Policy, problems: &mut Problems) -> Arc<Polic
     limits::check(raw, &policy, problems);
     retry::check(raw, &policy, problems);
     eject::check(raw, &policy, problems);
+    tls::check(raw, problems);
     Arc::new(policy)
 }
 
@@ -170,6 +173,10 @@ pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
             Some(raw) => eject::health(raw, &base.health),
             None => Arc::clone(&base.health),
         },
+        tls: match raw.tls.get() {
+            Some(raw) => tls::endpoint(raw, &base.tls),
+            None => Arc::clone(&base.tls),
+        },
         zone_preference: raw.zone_preference.get().copied().unwrap_or(base.zone_preference),
         slow_start: raw.slow_start.get().copied().unwrap_or(base.slow_start),
         subset: raw.subset.get().map_or(base.subset, |count| count.0),
@@ -187,7 +194,7 @@ fn need_zone(raw: &RawPolicy, node: &Node, problems: &mut Problems) {
 }
 
 /// None where the file has no listener at all.
-fn listeners(raw: &RawFile, problems: &mut Problems) -> Option<Vec<Listener>> {
+fn listeners(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Option<Vec<Listener>> {
     let tables = raw.listener.get()?;
     if tables.is_empty() {
         note(&raw.listener, "listener: at least one is needed", problems);
@@ -204,7 +211,8 @@ fn listeners(raw: &RawFile, problems: &mut Problems) -> Option<Vec<Listener>> {
         if is_fixed(address) && listeners.iter().any(|other| other.address == *address) {
             note(key, format!("listener.address: {address} is given twice"), problems);
         }
-        listeners.push(Listener { address: address.clone() });
+        let tls = tls::listener(table.get_ref(), folder, problems);
+        listeners.push(Listener { address: address.clone(), tls });
     }
     Some(listeners)
 }

@@ -6,6 +6,15 @@ use super::{
 
 /// Tables that the default configuration has none of.
 const EXAMPLES: &str = r#"
+[[listener]]
+address = "0.0.0.0:8443"
+
+[listener.tls]
+cert = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+allow = ["spiffe://prod/ns/shop/*"]
+min_version = "1.3"
 [[source]]
 name = "static"
 kind = "file"
@@ -95,6 +104,7 @@ mod tests {
         let text: String = default_file().lines().map(uncomment).collect();
         let settings = parse(&text, Path::new("/")).unwrap();
         assert_eq!((settings.sources.len(), settings.services.len()), (2, 1));
+        assert_eq!(settings.listeners.len(), 2);
         assert_eq!((settings.routes.len(), settings.registers.len()), (3, 1));
     }
 

@@ -137,16 +137,28 @@ fn read(key: &DocumentKey, text: &str) -> Result<Document, Vec<Problem>> {
         DocumentKey::Service(name) => {
             let scope = Scope::default().child("service").named(name.as_str());
             let raw = RawPolicy::read(&value, &scope, &mut problems)?;
+            no_tls(&raw, &mut problems);
             Some(Document::Service(Box::new(PolicyKeys(raw))))
         }
         DocumentKey::Route(_) => {
             let scope = Scope::default().child("route").each();
             let raw = Spanned::<RawRoute>::read(&value, &scope, &mut problems)?;
+            no_tls(&raw.get_ref().policy, &mut problems);
             let route = check_route(&raw, &key.to_string(), &mut problems)?;
             Some(Document::Route(Box::new(route)))
         }
     });
     document.filter(|_| problems.is_empty()).ok_or_else(|| problems.locate(text))
+}
+
+/// Who may write into etcd must not be able to turn TLS off, nor have files of this host read.
+fn no_tls(raw: &RawPolicy, problems: &mut Problems) {
+    if let Some(span) = raw.tls.span() {
+        problems.note(
+            span,
+            "tls: is of the configuration file only, so that nobody turns it off from afar",
+        );
+    }
 }
 
 impl Settings {

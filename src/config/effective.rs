@@ -6,6 +6,7 @@
 mod eject;
 mod register;
 mod route;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use super::{
     limits::Limits,
     raw::{
         RawAdmin, RawEject, RawFile, RawHealth, RawLimits, RawListener, RawLivePolicy, RawNode,
-        RawPolicy, RawRegister, RawRetry, RawRoute, RawSource,
+        RawPolicy, RawRegister, RawRetry, RawRoute, RawSource, RawTls,
     },
     render::render,
     retry::Retry,
@@ -41,8 +42,6 @@ impl From<&Settings> for RawFile {
     fn from(settings: &Settings) -> Self {
         let services = settings.services.iter();
         let services = services.map(|(name, policy)| (name.clone(), RawPolicy::from(&**policy)));
-        let listener =
-            |listener: &super::Listener| RawListener { address: listener.address.clone().into() };
         Self {
             workers: Count(u32::try_from(settings.workers).unwrap_or(u32::MAX)).into(),
             drain_timeout: settings.drain_timeout.into(),
@@ -51,7 +50,7 @@ impl From<&Settings> for RawFile {
             access_log: settings.access_log.into(),
             state_dir: settings.state_dir.clone().unwrap_or_default().into(),
             node: RawNode::from(&settings.node).into(),
-            listener: each(&settings.listeners, listener).into(),
+            listener: each(&settings.listeners, RawListener::from).into(),
             admin: RawAdmin { address: settings.admin.clone().into() }.into(),
             source: each(&settings.sources, RawSource::from).into(),
             register: each(&settings.registers, RawRegister::from).into(),
@@ -152,6 +151,7 @@ impl From<&Policy> for RawPolicy {
             limits: RawLimits::from(&policy.limits.as_deref().cloned().unwrap_or_default()).into(),
             eject: RawEject::from(&*policy.eject).into(),
             health: RawHealth::from(&*policy.health).into(),
+            tls: RawTls::from(&*policy.tls).into(),
         }
     }
 }
@@ -201,7 +201,7 @@ mod tests {
             access_log = "json"
             state_dir = "/var/lib/pillion"
             node = { service = "shop", id = "shop-1", cluster = "c", zone = "z", env = "prod" }
-            listener = [{ address = "127.0.0.1:0" }, { address = "unix:/run/pillion.sock" }]
+            listener = [{ address = "127.0.0.1:0" }, { address = "unix:/run/pillion.sock" }, { address = "[::]:8443", tls = { cert = "c.pem", key = "/k.pem", client_ca = "ca.pem", allow = ["spiffe://prod/*", "a"], min_version = "1.2" } }]
             admin.address = "[::1]:0"
             [[source]]
             name = "a"
@@ -301,6 +301,14 @@ mod tests {
             timeout = "200ms"
             healthy_after = 2
             unhealthy_after = 1
+            [service.safe.tls]
+            mode = "on"
+            ca = "ca.pem"
+            cert = "me.pem"
+            key = "me.key"
+            server_name = "safe.internal"
+            verify = ["spiffe://prod/ns/safe/*"]
+            min_version = "1.2"
             [policy]
             prefix = "/policy/"
             [[route]]

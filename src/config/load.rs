@@ -64,7 +64,7 @@ fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErr
     let Overrides { listen, admin, etcd, prefix, format, workers } = overrides;
     if !listen.is_empty() {
         settings.listeners =
-            listen.iter().map(|address| Listener { address: address.clone() }).collect();
+            listen.iter().map(|address| Listener { address: address.clone(), tls: None }).collect();
     }
     if let Some(admin) = admin {
         settings.admin = admin.clone();

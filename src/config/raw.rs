@@ -8,6 +8,7 @@
 mod eject;
 mod register;
 mod route;
+mod tls;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use toml::Spanned;
 pub(super) use eject::{RawEject, RawHealth};
 pub(super) use register::{RawRegister, RawRegisterHealth};
 pub(super) use route::{RawBranch, RawFault, RawHeaderChanges, RawRespond, RawRoute};
+pub(super) use tls::{RawListenerTls, RawTls};
 
 use super::{
     HashOn,
@@ -96,6 +98,8 @@ table! {
     struct RawListener {
         /// Address to listen on. Port 0 lets the system choose.
         address: SocketPath,
+        /// TLS towards applications.
+        tls: RawListenerTls,
     }
 }
 
@@ -147,7 +151,7 @@ table! {
         cert_file: PathBuf,
         /// Key (PEM) of `cert_file`.
         key_file: PathBuf,
-        /// File of [[endpoint]] tables with service, address, weight, id, version, zone and
+        /// File of [[endpoint]] tables with service, address, weight, id, version, zone, tls and
         /// metadata. It is read again when it changes.
         path: PathBuf,
     }
@@ -170,9 +174,10 @@ table! {
         /// "warm": the same, connected ahead. "pooled": shared connections.
         connection: Connection,
         /// When an endpoint counts as connected. "settings": once its HTTP/2 SETTINGS arrived.
-        /// "tcp": once TCP is established.
+        /// "tcp": once TCP is established, and TLS.
         ready: Ready,
-        /// Longest time that one attempt may take to connect: TCP and `ready` together.
+        /// Longest time that one attempt may take to connect: TCP, TLS and `ready`
+        /// together.
         connect_timeout: Positive,
         /// Attempts of one call at most, the first one included; each on an endpoint that this call
         /// has not tried yet.
@@ -209,6 +214,8 @@ table! {
         eject: RawEject,
         /// How endpoints are asked whether they are well.
         health: RawHealth,
+        /// TLS towards endpoints.
+        tls: RawTls,
     }
 }
 

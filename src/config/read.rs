@@ -29,7 +29,8 @@ pub(super) fn read_file(
     let folder = absolute.parent().unwrap_or(&absolute);
     let wrong = |problems| ConfigErrors::Wrong { path: path.to_owned(), problems };
     let text = str::from_utf8(&bytes).map_err(|error| wrong(vec![not_text(&bytes, error)]))?;
-    parse_and(text, folder, finish).map_err(wrong)
+    let files = |raw: &RawFile, problems: &mut Problems| check::files(raw, folder, problems);
+    parse_and(text, folder, finish, files).map_err(wrong)
 }
 
 /// Settings of a file's `text`, with [`super::Node::id`] as it is written. Relative paths start at
@@ -39,19 +40,22 @@ pub(super) fn read_file(
 /// Every mistake, in the order of the text.
 #[cfg(test)]
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Settings, Vec<Problem>> {
-    parse_and(text, folder, |_| ())
+    parse_and(text, folder, |_| (), |_, _| ())
 }
 
 fn parse_and(
     text: &str,
     folder: &Path,
     finish: impl FnOnce(&mut Settings),
+    files: impl FnOnce(&RawFile, &mut Problems),
 ) -> Result<Settings, Vec<Problem>> {
     let mut problems = Problems::default();
-    let settings = read(text, &mut problems).map(|raw| {
+    let settings = read(text, &mut problems).map(|mut raw| {
+        raw.start_paths_at(folder);
         let mut settings = check::settings(&raw, folder, &mut problems);
         finish(&mut settings);
         check::against_sources(&raw, &settings, &mut problems);
+        files(&raw, &mut problems);
         settings
     });
     settings.filter(|_| problems.is_empty()).ok_or_else(|| problems.locate(text))

@@ -22,6 +22,7 @@ use super::eject::{Eject, EndpointHealth};
 use super::limits::Limits;
 use super::register::Register;
 use super::retry::Retry;
+use super::tls::{EndpointTls, ListenerTls};
 use crate::model::{Selectors, ServiceName};
 
 /// Everything that one configuration says, checked. The default is what an empty file says, but
@@ -93,7 +94,7 @@ impl Default for Settings {
             access_log: AccessLog::default(),
             state_dir: None,
             node: Node::default(),
-            listeners: vec![Listener { address: loopback(4140) }],
+            listeners: vec![Listener { address: loopback(4140), tls: None }],
             admin: loopback(4191),
             sources: vec![Source {
                 name: Source::DEFAULT_NAME.into(),
@@ -156,6 +157,8 @@ impl FromStr for SocketPath {
 pub struct Listener {
     /// Where.
     pub address: SocketPath,
+    /// How it speaks TLS; none for plaintext.
+    pub tls: Option<ListenerTls>,
 }
 
 /// Whom this proxy speaks for; sent upstream as `pillion-caller*`, where not empty.
@@ -336,6 +339,8 @@ pub struct Policy {
     pub eject: Arc<Eject>,
     /// How endpoints are asked whether they are well.
     pub health: Arc<EndpointHealth>,
+    /// How endpoints are spoken to.
+    pub tls: Arc<EndpointTls>,
 }
 
 impl Default for Policy {
@@ -359,6 +364,7 @@ impl Default for Policy {
             panic_threshold: Percent::of(50),
             eject: Arc::default(),
             health: Arc::default(),
+            tls: Arc::default(),
         }
     }
 }

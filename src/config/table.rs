@@ -117,6 +117,14 @@ impl<T> Key<T> {
         }
     }
 
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Self::Given(value) => Some(value.get_mut()),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
     /// Where it is written, if it can be used.
     pub(super) fn span(&self) -> Option<Range<usize>> {
         match self {

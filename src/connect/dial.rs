@@ -20,9 +20,10 @@ use super::{
     names,
 };
 use crate::{
-    config::Ready,
+    config::{Policy, Ready},
     metrics::{AttemptOutcome, OpenConnection, ServiceMetrics},
-    model::Endpoint,
+    model::{Endpoint, ServiceName},
+    tls::{Clients, Failure, Stream, Terms},
 };
 
 /// Bytes that an endpoint may send on one stream before the application has taken any.
@@ -40,7 +41,7 @@ const MAX_HEADER_LIST: u32 = 1 << 20;
 const PEER_LOST: Duration = Duration::from_secs(20);
 
 /// The connection proper: whoever holds it must poll it.
-pub(super) type Wire = client::Connection<Gather<TcpStream>, Bytes>;
+pub(super) type Wire = client::Connection<Gather<Stream>, Bytes>;
 
 /// A connection that counts as connected.
 #[derive(Debug)]
@@ -99,11 +100,13 @@ pub enum DialError {
         /// What h2 found.
         reason: String,
     },
-    /// The record asks for TLS.
-    #[error("{address}: its record asks for TLS, which this version does not speak")]
+    /// TLS is to be spoken, and was not agreed on.
+    #[error("{address}: TLS: {failure}")]
     Tls {
         /// Which endpoint.
         address: String,
+        /// Why not.
+        failure: Failure,
     },
 }
 
@@ -123,33 +126,95 @@ impl DialError {
     }
 }
 
-/// Connects to `endpoint` within `limit`.
+/// How an endpoint is to be connected.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    /// When it counts as connected.
+    pub(super) ready: Ready,
+    /// Time for all of it.
+    pub(super) limit: Duration,
+    /// TLS; none for plaintext.
+    pub(super) tls: Option<Secure>,
+}
+
+/// TLS that is to be spoken.
+#[derive(Clone, Debug)]
+pub(super) struct Secure {
+    pub(super) terms: Arc<Terms>,
+    /// Whose endpoints are connected.
+    pub(super) service: ServiceName,
+}
+
+impl Manner {
+    /// The way of `policy`, in plaintext.
+    pub(super) const fn plain(policy: &Policy) -> Self {
+        Self { ready: policy.ready, limit: policy.connect_timeout, tls: None }
+    }
+
+    /// The way of `policy` for an endpoint of `service`. Reads files where nobody has before.
+    pub(super) async fn of(
+        policy: &Policy,
+        endpoint: &Endpoint,
+        service: &ServiceName,
+        clients: &Clients,
+    ) -> Result<Self, DialError> {
+        let plain = Self::plain(policy);
+        if !policy.tls.is_spoken(endpoint.record.tls) {
+            return Ok(plain);
+        }
+        let terms = clients.terms(&policy.tls).await.map_err(|failure| DialError::Tls {
+            address: endpoint.record.address.to_string(),
+            failure,
+        })?;
+        Ok(Self { tls: Some(Secure { terms, service: service.clone() }), ..plain })
+    }
+
+    /// What connections must have in common to be shared.
+    pub(super) fn terms(&self) -> Option<&Arc<Terms>> {
+        self.tls.as_ref().map(|secure| &secure.terms)
+    }
+}
+
+/// Connects to `endpoint`.
 pub(super) async fn dial(
     endpoint: &Endpoint,
-    ready: Ready,
+    manner: &Manner,
     ending: Ending,
-    limit: Duration,
     metrics: &ServiceMetrics,
 ) -> Result<Dialed, DialError> {
     let address = || endpoint.record.address.to_string();
-    if endpoint.record.tls {
-        return Err(DialError::Tls { address: address() });
-    }
+    let &Manner { ready, limit, ref tls } = manner;
     let began = Instant::now();
     let connecting = async {
-        let tcp = connect(endpoint, ending)
-            .await
-            .map_err(|source| DialError::Io { address: address(), source: Arc::new(source) })?;
+        let tcp = connect(endpoint, ending).await.map_err(|error| refused(endpoint, error))?;
         let open = metrics.connection_opened();
+        let stream = match tls {
+            None => Stream::Plain(tcp),
+            // Boxed: calls in plaintext need not carry it about.
+            Some(secure) => Box::pin(secure.shake_hands(tcp, endpoint)).await?,
+        };
+        let objection = stream.failure();
+        // What TLS found wrong after all, else what HTTP/2 did.
+        let failed = |error: &h2::Error| match objection
+            .as_ref()
+            .and_then(|objection| objection.get())
+            .zip(tls.as_ref())
+        {
+            Some((failure, secure)) => {
+                secure.terms.count(failure);
+                DialError::Tls { address: address(), failure: failure.clone() }
+            }
+            None => failed(error, address()),
+        };
         // Held until the call follows: the preface, then the acknowledgement of SETTINGS.
         let hold = Hold::default();
         hold.set(true);
-        let (mut send, mut wire) = handshake(Gather::new(tcp, hold.clone()), ready)
+        let (mut send, mut wire) = handshake(Gather::new(stream, hold.clone()), ready)
             .await
-            .map_err(|error| failed(&error, address()))?;
+            .map_err(|error| failed(&error))?;
         if ready == Ready::Settings {
             settings(&mut wire).await.map_err(|error| match error {
-                Some(error) => failed(&error, address()),
+                Some(error) => failed(&error),
                 None if said_goaway(&mut send) => DialError::GoAway { address: address() },
                 None => DialError::Closed { address: address() },
             })?;
@@ -164,14 +229,34 @@ pub(super) async fn dial(
     Ok(dialed)
 }
 
+impl Secure {
+    async fn shake_hands(&self, tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, DialError> {
+        let address = &endpoint.record.address;
+        let connected = self.terms.connect(tcp, address, self.service.as_str()).await;
+        connected.map_err(|failure| DialError::Tls { address: address.to_string(), failure })
+    }
+}
+
+/// Connects, up to where HTTP/2 begins. Broken off when it is dropped.
+pub(super) async fn secured(endpoint: &Endpoint, manner: &Manner) -> Result<Stream, DialError> {
+    let tcp =
+        connect(endpoint, Ending::WithCall).await.map_err(|error| refused(endpoint, error))?;
+    match &manner.tls {
+        None => Ok(Stream::Plain(tcp)),
+        Some(secure) => secure.shake_hands(tcp, endpoint).await,
+    }
+}
+
+fn refused(endpoint: &Endpoint, error: io::Error) -> DialError {
+    DialError::Io { address: endpoint.record.address.to_string(), source: Arc::new(error) }
+}
+
 /// Connects by TCP alone, waits until that is done, and breaks the connection off.
 pub(super) async fn reach(endpoint: &Endpoint, limit: Duration) -> Result<(), DialError> {
     let address = || endpoint.record.address.to_string();
     let connecting = async { established(connect(endpoint, Ending::WithCall).await?).await };
     match tokio::time::timeout(limit, connecting).await {
-        Ok(reached) => reached
-            .map(drop)
-            .map_err(|source| DialError::Io { address: address(), source: Arc::new(source) }),
+        Ok(reached) => reached.map(drop).map_err(|error| refused(endpoint, error)),
         Err(_) => Err(DialError::Timeout { address: address(), limit }),
     }
 }
@@ -227,7 +312,7 @@ fn connect_to(address: SocketAddr, ending: Ending) -> io::Result<TcpStream> {
 }
 
 async fn handshake(
-    io: Gather<TcpStream>,
+    io: Gather<Stream>,
     ready: Ready,
 ) -> Result<(SendRequest<Bytes>, Box<Wire>), h2::Error> {
     // No stream may be opened before SETTINGS came: h2 then tells their arrival by its limit.

@@ -21,11 +21,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::dial::{DialError, Dialed, Ending, Wire, dial};
+use super::{
+    dial::{DialError, Dialed, Ending, Manner, Wire, dial},
+    peer::{Key, Peer},
+};
 use crate::{
-    config::Ready,
     metrics::{OpenConnection, ServiceMetrics},
-    model::{Endpoint, Load},
+    model::Endpoint,
+    tls::Terms,
 };
 
 /// How long a connection without calls is kept.
@@ -44,15 +47,14 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shared connections of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    /// By the address of [`Load`], which lives as long as the endpoint is in the service.
-    endpoints: RefCell<HashMap<*const Load, Rc<Connections>, foldhash::fast::RandomState>>,
+    endpoints: RefCell<HashMap<Key, Rc<Connections>, foldhash::fast::RandomState>>,
     sweeping: Cell<bool>,
 }
 
 /// Connections to one endpoint.
 #[derive(Debug)]
 struct Connections {
-    load: Arc<Load>,
+    peer: Peer,
     open: RefCell<Vec<Rc<Shared>>>,
     dialing: Cell<usize>,
     waiting: Cell<usize>,
@@ -86,20 +88,20 @@ type Place = (SendRequest<Bytes>, Lease);
 
 impl Pool {
     /// A place on a connection that is there and has room.
-    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<Place> {
+    pub(super) fn take(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Option<Place> {
         let endpoints = self.endpoints.borrow();
-        endpoints.get(&Arc::as_ptr(&endpoint.load))?.take()
+        endpoints.get(&Key::of(endpoint, terms))?.take()
     }
 
-    /// A place, on a new connection if need be, within `limit`.
+    /// A place, on a new connection if need be, within the limit of `manner`.
     pub(super) async fn wait(
         self: Rc<Self>,
         endpoint: &Arc<Endpoint>,
-        ready: Ready,
-        limit: Duration,
+        manner: &Manner,
         metrics: &Rc<ServiceMetrics>,
     ) -> Result<Place, DialError> {
-        let connections = self.connections(endpoint);
+        let limit = manner.limit;
+        let connections = self.connections(endpoint, manner.terms());
         let failures = connections.failures.get();
         let _waiting = connections.wait();
         let place = async {
@@ -114,7 +116,7 @@ impl Pool {
                     return Err(failure.clone());
                 }
                 if connections.waiting.get() > connections.expected_places() {
-                    self.open(&connections, endpoint, ready, limit, metrics);
+                    self.open(&connections, endpoint, manner, metrics);
                 }
                 notified.await;
             }
@@ -125,10 +127,11 @@ impl Pool {
             .unwrap_or_else(|_| Err(DialError::Timeout { address: address(), limit }))
     }
 
-    fn connections(&self, endpoint: &Endpoint) -> Rc<Connections> {
+    fn connections(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Rc<Connections> {
         let mut endpoints = self.endpoints.borrow_mut();
-        let connections = endpoints.entry(Arc::as_ptr(&endpoint.load));
-        Rc::clone(connections.or_insert_with(|| Rc::new(Connections::new(&endpoint.load))))
+        let connections = endpoints.entry(Key::of(endpoint, terms));
+        let new = || Rc::new(Connections::new(Peer::new(endpoint, terms)));
+        Rc::clone(connections.or_insert_with(new))
     }
 
     /// Dials in a task of its own: the call that asked first may be gone before the others are.
@@ -136,15 +139,14 @@ impl Pool {
         self: &Rc<Self>,
         connections: &Rc<Connections>,
         endpoint: &Arc<Endpoint>,
-        ready: Ready,
-        limit: Duration,
+        manner: &Manner,
         metrics: &Rc<ServiceMetrics>,
     ) {
         connections.dialing.update(|dialing| dialing + 1);
         let (connections, endpoint) = (Rc::clone(connections), Arc::clone(endpoint));
-        let metrics = Rc::clone(metrics);
+        let (metrics, manner) = (Rc::clone(metrics), manner.clone());
         spawn_local(async move {
-            let dialed = dial(&endpoint, ready, Ending::Graceful, limit, &metrics).await;
+            let dialed = dial(&endpoint, &manner, Ending::Graceful, &metrics).await;
             connections.dialing.update(|dialing| dialing - 1);
             match dialed {
                 Ok(dialed) => connections.add(dialed),
@@ -158,9 +160,9 @@ impl Pool {
 }
 
 impl Connections {
-    fn new(load: &Arc<Load>) -> Self {
+    fn new(peer: Peer) -> Self {
         Self {
-            load: Arc::clone(load),
+            peer,
             open: RefCell::default(),
             dialing: Cell::new(0),
             waiting: Cell::new(0),
@@ -229,7 +231,7 @@ impl Connections {
     fn sweep(&self) -> bool {
         self.open.borrow().iter().for_each(|shared| {
             let unused = shared.in_use.get() == 0;
-            if self.load.is_gone() || (unused && shared.idle_since.get().elapsed() >= IDLE) {
+            if self.peer.is_gone() || (unused && shared.idle_since.get().elapsed() >= IDLE) {
                 shared.close();
             }
         });
@@ -331,7 +333,7 @@ mod tests {
     use tokio::{net::TcpListener, task::LocalSet, time};
 
     use super::*;
-    use crate::{metrics::Metrics, model::Record};
+    use crate::{config::Ready, metrics::Metrics, model::Record};
 
     #[tokio::test]
     async fn a_connection_that_has_been_idle_for_five_minutes_is_closed() {
@@ -352,8 +354,9 @@ mod tests {
             while connection.accept().await.is_some() {}
         });
         let limit = Duration::from_secs(20);
+        let manner = Manner { ready: Ready::Settings, limit, tls: None };
         let used = async {
-            let waiting = Rc::clone(&pool).wait(&endpoint, Ready::Settings, limit, &metrics);
+            let waiting = Rc::clone(&pool).wait(&endpoint, &manner, &metrics);
             drop(waiting.await.unwrap());
             time::pause();
             time::advance(IDLE - 2 * SWEEP).await;
@@ -361,12 +364,12 @@ mod tests {
             // Real time, in which a connection that was closed too early would be seen to be.
             sleep(Duration::from_millis(100)).await;
             assert!(!until_closed.is_finished());
-            assert!(pool.take(&endpoint).is_some(), "it is there for the next call");
+            assert!(pool.take(&endpoint, None).is_some(), "it is there for the next call");
             time::pause();
             time::advance(IDLE + SWEEP).await;
             time::resume();
             timeout(limit, until_closed).await.unwrap().unwrap();
-            assert!(pool.take(&endpoint).is_none());
+            assert!(pool.take(&endpoint, None).is_none());
         };
         tasks.run_until(used).await;
     }

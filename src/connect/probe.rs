@@ -1,17 +1,24 @@
 //! Whether an endpoint answers, for whoever has no call for it.
 
-use super::dial::{DialError, Ending, dial, reach};
+use super::dial::{DialError, Ending, Manner, dial, reach, secured};
 use crate::{
     config::{Policy, Ready},
     metrics::ServiceMetrics,
-    model::Endpoint,
+    model::{Endpoint, ServiceName},
+    tls::{Clients, Stream},
 };
 
-/// Whether `endpoint` can be connected, by the rule (`ready`) and within the time that its calls have.
+/// Whether `endpoint` of `service` can be connected, by the rule (`ready`) and within the time that its calls have.
 /// One that does not answer in time is asked once more: a packet may have been lost.
-pub async fn answers(endpoint: &Endpoint, policy: &Policy, metrics: &ServiceMetrics) -> bool {
+pub async fn answers(
+    endpoint: &Endpoint,
+    service: &ServiceName,
+    policy: &Policy,
+    clients: &Clients,
+    metrics: &ServiceMetrics,
+) -> bool {
     for _ in 0..2 {
-        match try_once(endpoint, policy, metrics).await {
+        match try_once(endpoint, service, policy, clients, metrics).await {
             Err(DialError::Timeout { .. }) => {}
             reached => return reached.is_ok(),
         }
@@ -19,17 +26,32 @@ pub async fn answers(endpoint: &Endpoint, policy: &Policy, metrics: &ServiceMetr
     false
 }
 
+/// A connection to `endpoint` of `service`, with TLS where its calls have it. The time limit is the
+/// caller's.
+///
+/// # Errors
+/// [`DialError`] says why there is none.
+pub async fn open(
+    endpoint: &Endpoint,
+    service: &ServiceName,
+    policy: &Policy,
+    clients: &Clients,
+) -> Result<Stream, DialError> {
+    let manner = Manner::of(policy, endpoint, service, clients).await?;
+    secured(endpoint, &manner).await
+}
+
 async fn try_once(
     endpoint: &Endpoint,
+    service: &ServiceName,
     policy: &Policy,
+    clients: &Clients,
     metrics: &ServiceMetrics,
 ) -> Result<(), DialError> {
-    let limit = policy.connect_timeout;
+    let manner = Manner::of(policy, endpoint, service, clients).await?;
     match policy.ready {
-        Ready::Settings => {
-            dial(endpoint, policy.ready, Ending::WithCall, limit, metrics).await.map(drop)
-        }
-        Ready::Tcp => reach(endpoint, limit).await,
+        Ready::Tcp if manner.tls.is_none() => reach(endpoint, manner.limit).await,
+        _ => dial(endpoint, &manner, Ending::WithCall, metrics).await.map(drop),
     }
 }
 
@@ -52,11 +74,13 @@ mod tests {
             key: "".into(),
             load: Arc::default(),
         };
-        let metrics = Metrics::new().service("orders");
+        let all = Metrics::new();
+        let (metrics, clients) = (all.service("orders"), Clients::new(all.tls().clone()));
+        let service = "orders".parse().unwrap();
         let answers = async |ready| {
             let connect_timeout = Duration::from_millis(100);
             let policy = Policy { ready, connect_timeout, ..Policy::default() };
-            answers(&endpoint, &policy, &metrics).await
+            answers(&endpoint, &service, &policy, &clients, &metrics).await
         };
         assert!(answers(Ready::Tcp).await);
         assert!(!answers(Ready::Settings).await);

@@ -1,26 +1,28 @@
 //! Where an attempt gets its connection.
 
-use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context, time::Duration};
+use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 
 use super::{
-    dial::{DialError, Dialed, Ending, Wire, dial},
+    dial::{DialError, Dialed, Ending, Manner, Secure, Wire, dial},
     pool::{Lease, Pool},
     warm::Warm,
 };
 use crate::{
     config::{Connection, Policy},
     metrics::{OpenConnection, ServiceMetrics},
-    model::Endpoint,
+    model::{Endpoint, ServiceName},
+    tls::{Clients, Terms},
 };
 
 /// All connections of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connector {
     pool: Rc<Pool>,
     warm: Rc<Warm>,
+    clients: Clients,
 }
 
 /// A connection that is on its way. Dropping it gives the attempt up.
@@ -44,40 +46,80 @@ enum Kept {
 }
 
 impl Connector {
+    /// No connection yet; TLS by `clients`.
+    pub fn new(clients: Clients) -> Self {
+        Self { pool: Rc::default(), warm: Rc::default(), clients }
+    }
+
     /// A connection that is there already, without waiting.
     pub fn ready(&self, endpoint: &Arc<Endpoint>, policy: &Policy) -> Option<Upstream> {
+        if policy.connection == Connection::Fresh {
+            return None;
+        }
+        let terms = self.terms_now(endpoint, policy)?;
         match policy.connection {
             Connection::Fresh => None,
-            Connection::Warm => self.warm.take(endpoint).map(Upstream::own),
-            Connection::Pooled => self.pool.take(endpoint).map(Upstream::shared),
+            Connection::Warm => self.warm.take(endpoint, terms.as_ref()).map(Upstream::own),
+            Connection::Pooled => self.pool.take(endpoint, terms.as_ref()).map(Upstream::shared),
         }
     }
 
-    /// A new connection, or a place on one that others wait for too, within `limit`.
+    /// The terms of connections to `endpoint` now, none of plaintext; or nothing, while they are not known.
+    fn terms_now(&self, endpoint: &Endpoint, policy: &Policy) -> Option<Option<Arc<Terms>>> {
+        match policy.tls.is_spoken(endpoint.record.tls) {
+            false => Some(None),
+            true => self.clients.now(&policy.tls).map(Some),
+        }
+    }
+
+    /// A new connection, or a place on one that others wait for too, within `connect_timeout`.
     pub fn dial(
         &self,
         endpoint: &Arc<Endpoint>,
-        policy: &Policy,
-        limit: Duration,
+        service: &ServiceName,
+        policy: &Arc<Policy>,
         metrics: &Rc<ServiceMetrics>,
     ) -> Dialing {
-        let (endpoint, metrics, ready) = (Arc::clone(endpoint), Rc::clone(metrics), policy.ready);
-        if policy.connection == Connection::Pooled {
-            let pool = Rc::clone(&self.pool);
+        let (endpoint, metrics) = (Arc::clone(endpoint), Rc::clone(metrics));
+        let pool = (policy.connection == Connection::Pooled).then(|| Rc::clone(&self.pool));
+        if policy.tls.is_spoken(endpoint.record.tls) {
+            let (policy, service) = (Arc::clone(policy), service.clone());
+            let clients = self.clients.clone();
             return Box::pin(async move {
-                pool.wait(&endpoint, ready, limit, &metrics).await.map(Upstream::shared)
+                let manner = Manner::of(&policy, &endpoint, &service, &clients).await?;
+                connect(pool, endpoint, manner, metrics).await
             });
         }
-        Box::pin(async move {
-            dial(&endpoint, ready, Ending::WithCall, limit, &metrics).await.map(Upstream::own)
-        })
+        Box::pin(connect(pool, endpoint, Manner::plain(policy), metrics))
     }
 
     /// Says that a call on `endpoint` begins, so that connections can be made ahead for the next.
-    pub fn prepare(&self, endpoint: &Arc<Endpoint>, policy: &Policy, metrics: &Rc<ServiceMetrics>) {
-        if policy.connection == Connection::Warm {
-            self.warm.prepare(endpoint, policy, metrics);
+    pub fn prepare(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        service: &ServiceName,
+        policy: &Policy,
+        metrics: &Rc<ServiceMetrics>,
+    ) {
+        if policy.connection == Connection::Warm
+            && let Some(terms) = self.terms_now(endpoint, policy)
+        {
+            let tls = terms.map(|terms| Secure { terms, service: service.clone() });
+            let manner = Manner { tls, ..Manner::plain(policy) };
+            self.warm.prepare(endpoint, &manner, metrics);
         }
+    }
+}
+
+async fn connect(
+    pool: Option<Rc<Pool>>,
+    endpoint: Arc<Endpoint>,
+    manner: Manner,
+    metrics: Rc<ServiceMetrics>,
+) -> Result<Upstream, DialError> {
+    match pool {
+        Some(pool) => pool.wait(&endpoint, &manner, &metrics).await.map(Upstream::shared),
+        None => dial(&endpoint, &manner, Ending::WithCall, &metrics).await.map(Upstream::own),
     }
 }
 

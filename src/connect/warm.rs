@@ -17,12 +17,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::dial::{Dialed, Ending, dial};
-use crate::{
-    config::{Policy, Ready},
-    metrics::ServiceMetrics,
-    model::{Endpoint, Load},
+use super::{
+    dial::{Dialed, Ending, Manner, dial},
+    peer::{Key, Peer},
 };
+use crate::{metrics::ServiceMetrics, model::Endpoint, tls::Terms};
 
 /// How long a connection waits for its call.
 const IDLE: Duration = Duration::from_secs(10);
@@ -34,14 +33,13 @@ const DECAY: Duration = Duration::from_secs(2);
 /// Connections made ahead on one worker.
 #[derive(Debug, Default)]
 pub(super) struct Warm {
-    stocks: RefCell<HashMap<*const Load, Rc<Stock>, foldhash::fast::RandomState>>,
+    stocks: RefCell<HashMap<Key, Rc<Stock>, foldhash::fast::RandomState>>,
 }
 
 /// Connections made ahead for one endpoint.
 #[derive(Debug)]
 struct Stock {
-    /// Keeps the key of the map from being used again.
-    load: Arc<Load>,
+    peer: Peer,
     ready: RefCell<Vec<Rc<Slot>>>,
     dialing: Cell<usize>,
     /// Calls a second, decaying.
@@ -60,9 +58,9 @@ struct Slot {
 
 impl Warm {
     /// A connection that is ready now, the newest first.
-    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<Dialed> {
+    pub(super) fn take(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Option<Dialed> {
         let stocks = self.stocks.borrow();
-        let stock = stocks.get(&Arc::as_ptr(&endpoint.load))?;
+        let stock = stocks.get(&Key::of(endpoint, terms))?;
         loop {
             let slot = stock.ready.borrow_mut().pop()?;
             if let Some(dialed) = slot.take() {
@@ -75,19 +73,18 @@ impl Warm {
     pub(super) fn prepare(
         self: &Rc<Self>,
         endpoint: &Arc<Endpoint>,
-        policy: &Policy,
+        manner: &Manner,
         metrics: &Rc<ServiceMetrics>,
     ) {
         let stock = {
-            let mut stocks = self.stocks.borrow_mut();
-            let entry = stocks.entry(Arc::as_ptr(&endpoint.load));
-            Rc::clone(entry.or_insert_with(|| Rc::new(Stock::new(&endpoint.load))))
+            let (mut stocks, terms) = (self.stocks.borrow_mut(), manner.terms());
+            let entry = stocks.entry(Key::of(endpoint, terms));
+            Rc::clone(entry.or_insert_with(|| Rc::new(Stock::new(Peer::new(endpoint, terms)))))
         };
         stock.count_call();
         let wanted = stock.wanted();
         while stock.ready.borrow().len() + stock.dialing.get() < wanted {
-            let limit = policy.connect_timeout;
-            self.add(&stock, endpoint, policy.ready, limit, metrics);
+            self.add(&stock, endpoint, manner, metrics);
         }
     }
 
@@ -95,16 +92,16 @@ impl Warm {
         self: &Rc<Self>,
         stock: &Rc<Stock>,
         endpoint: &Arc<Endpoint>,
-        ready: Ready,
-        limit: Duration,
+        manner: &Manner,
         metrics: &Rc<ServiceMetrics>,
     ) {
         stock.dialing.update(|dialing| dialing + 1);
         let (warm, stock) = (Rc::downgrade(self), Rc::clone(stock));
         let (endpoint, metrics) = (Arc::clone(endpoint), Rc::clone(metrics));
+        let manner = manner.clone();
         spawn_local(async move {
             let began = Instant::now();
-            let dialed = dial(&endpoint, ready, Ending::WithCall, limit, &metrics).await;
+            let dialed = dial(&endpoint, &manner, Ending::WithCall, &metrics).await;
             stock.dialing.update(|dialing| dialing - 1);
             // A failure is the next call's to find: it dials for itself and says why it could not.
             let Ok(dialed) = dialed else { return };
@@ -119,15 +116,15 @@ impl Warm {
         self.stocks.borrow_mut().retain(|_, stock| {
             stock.dialing.get() > 0
                 || !stock.ready.borrow().is_empty()
-                || (!stock.load.is_gone() && stock.last_call.get().elapsed() < IDLE)
+                || (!stock.peer.is_gone() && stock.last_call.get().elapsed() < IDLE)
         });
     }
 }
 
 impl Stock {
-    fn new(load: &Arc<Load>) -> Self {
+    fn new(peer: Peer) -> Self {
         Self {
-            load: Arc::clone(load),
+            peer,
             ready: RefCell::default(),
             dialing: Cell::new(0),
             rate: Cell::new(0.0),

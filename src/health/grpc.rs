@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use h2::{Reason, RecvStream, client};
 use http::{HeaderMap, Request, Uri};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Unwell, tcp};
+use super::Unwell;
 use crate::model::Address;
 
 /// Where every server has it that has it at all.
@@ -16,14 +17,20 @@ const SERVING: u64 = 1;
 /// Names of `ServingStatus`.
 const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
 
-/// Asks about `service`; the empty one is the server as a whole.
-pub(super) async fn ask(address: &Address, service: &str) -> Result<(), Unwell> {
-    let stream = tcp::connect(address.as_str()).await?;
+/// Asks about `service` on a connection to `address`; the empty one is the server as a whole. `scheme` is
+/// "https" where the connection speaks TLS.
+///
+/// # Errors
+/// [`Unwell`] says why it is not well.
+pub async fn ask<T>(stream: T, address: &Address, scheme: &str, service: &str) -> Result<(), Unwell>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let protocol = |error: h2::Error| Unwell::Protocol(format!("{address}: {error}"));
     let (client, connection) = client::handshake(stream).await.map_err(protocol)?;
     let exchange = async {
         let mut client = client.ready().await?;
-        let (answer, mut body) = client.send_request(request(address), false)?;
+        let (answer, mut body) = client.send_request(request(address, scheme), false)?;
         body.send_data(message(service), true)?;
         let (head, body) = answer.await?.into_parts();
         let (message, trailers) = read(body).await?;
@@ -64,11 +71,11 @@ pub(super) async fn ask(address: &Address, service: &str) -> Result<(), Unwell> 
     }
 }
 
-fn request(address: &Address) -> Request<()> {
+fn request(address: &Address, scheme: &str) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = http::Method::POST;
     // An address that no URI can hold cannot have been connected to.
-    let uri = Uri::builder().scheme("http").authority(address.as_str()).path_and_query(PATH);
+    let uri = Uri::builder().scheme(scheme).authority(address.as_str()).path_and_query(PATH);
     *request.uri_mut() = uri.build().unwrap_or_default();
     for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
         request.headers_mut().insert(name, http::HeaderValue::from_static(value));

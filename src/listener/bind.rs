@@ -4,11 +4,12 @@ use std::{
     io,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::SocketPath;
+use crate::{config::SocketPath, tls::Server};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -29,6 +30,15 @@ pub enum Accepted {
     Tcp(std::net::TcpStream),
     /// A Unix domain socket.
     Unix(std::os::unix::net::UnixStream),
+}
+
+/// A connection of an application.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The connection.
+    pub accepted: Accepted,
+    /// The TLS that is to be spoken on it, where it is TCP; none for plaintext.
+    pub tls: Option<Arc<Server>>,
 }
 
 /// Why a listener could not be opened.

@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,12 +19,13 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{Accepted, serve::serve};
+use super::{Accepted, Incoming, serve::serve};
 use crate::{
     alarm::Alarm,
     call::{Call, CallError, Reply},
     drain::Drain,
     pulse::Pulse,
+    tls::Server,
 };
 
 /// From accept to the end of the client's preface.
@@ -52,7 +54,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Boxed, as is within it what only the beginning needs: the memory that is left is held for as long
 /// as the connection is open, idle or not.
 pub fn serve_connection<C>(
-    accepted: Accepted,
+    incoming: Incoming,
     chain: C,
     drain: Rc<Drain>,
     pulse: Rc<Pulse>,
@@ -61,18 +63,45 @@ where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    let registered = match accepted {
-        Accepted::Tcp(stream) => TcpStream::from_std(stream).map(|stream| {
+    let registered = match (incoming.accepted, incoming.tls) {
+        (Accepted::Tcp(stream), None) => TcpStream::from_std(stream).map(|stream| {
             let source = stream.peer_addr().ok().map(|peer| peer.ip());
             Box::pin(run(stream, source, chain, drain, pulse)) as Pin<Box<dyn Future<Output = ()>>>
         }),
-        Accepted::Unix(stream) => UnixStream::from_std(stream)
+        (Accepted::Tcp(stream), Some(server)) => TcpStream::from_std(stream)
+            .map(|stream| Box::pin(run_tls(stream, server, chain, drain, pulse)) as _),
+        (Accepted::Unix(stream), _) => UnixStream::from_std(stream)
             .map(|stream| Box::pin(run(stream, None, chain, drain, pulse)) as _),
     };
     registered.unwrap_or_else(|error| {
         tracing::debug!(%error, "connection not served");
         Box::pin(ready(()))
     })
+}
+
+async fn run_tls<C>(
+    tcp: TcpStream,
+    server: Arc<Server>,
+    chain: C,
+    drain: Rc<Drain>,
+    pulse: Rc<Pulse>,
+) where
+    C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
+    C::Future: 'static,
+{
+    let source = tcp.peer_addr().ok().map(|peer| peer.ip());
+    match Box::pin(server.accept(tcp, HANDSHAKE)).await {
+        Ok(secured) => Box::pin(run(secured.stream, source, chain, drain, pulse)).await,
+        Err(failure) => {
+            let peer = source.map_or_else(String::new, |ip| ip.to_string());
+            tracing::info!(
+                peer,
+                reason = failure.why.as_str(),
+                "TLS: no connection: {}",
+                failure.text
+            );
+        }
+    }
 }
 
 async fn run<T, C>(io: T, source: Option<IpAddr>, mut chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)

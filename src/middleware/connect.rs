@@ -69,14 +69,14 @@ where
         let Parts { connector, .. } = &*self.parts;
         let ready = connector.ready(&endpoint, &target.policy);
         let metrics = &target.view.metrics;
-        connector.prepare(&endpoint, &target.policy, metrics);
+        let service = target.view.name();
+        connector.prepare(&endpoint, service, &target.policy, metrics);
         if let Some(upstream) = ready {
             return Connecting::There { going: self.inner.call(Connected { call, upstream }) };
         }
-        // Not less for a call whose deadline is near: `deadline` ends that by itself, and others may
+        // Not less time for a call whose deadline is near: `deadline` ends that by itself, and others may
         // be waiting for the same connection.
-        let limit = target.policy.connect_timeout;
-        let dialing = connector.dial(&endpoint, &target.policy, limit, metrics);
+        let dialing = connector.dial(&endpoint, service, &target.policy, metrics);
         call.meta.ledger.dials();
         let (parts, inner) = (Rc::clone(&self.parts), self.inner.clone());
         Connecting::Dialing { dialing, call: Some(call), inner, parts }

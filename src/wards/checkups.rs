@@ -9,22 +9,24 @@ use std::{
 use tokio::{
     sync::Semaphore,
     task::{AbortHandle, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
     backoff::jitter,
-    config::{EndpointHealth, HealthCheck, HealthKind, Probe},
+    config::{EndpointHealth, EndpointTls, HealthCheck, HealthKind, Policy, Probe},
+    connect,
     health::{self, Unwell, Verdict},
     metrics::Metrics,
     model::{Endpoint, Load, Service, State},
+    tls::Clients,
 };
 
 /// Checks of one service. They end with the value.
 #[derive(Debug, Default)]
 pub(super) struct Checkups {
     /// What they go by; none while there are none.
-    health: Option<Arc<EndpointHealth>>,
+    health: Option<(Arc<EndpointHealth>, Arc<EndpointTls>)>,
     tasks: JoinSet<()>,
     /// One for each endpoint that is asked.
     asked: HashMap<*const Load, (Arc<Endpoint>, AbortHandle)>,
@@ -36,6 +38,7 @@ pub(super) struct Means {
     /// How many may go on at a time.
     pub(super) places: Arc<Semaphore>,
     pub(super) metrics: Metrics,
+    pub(super) clients: Clients,
 }
 
 impl Checkups {
@@ -44,24 +47,26 @@ impl Checkups {
     pub(super) fn keep(
         &mut self,
         service: &Arc<Service>,
-        health: &Arc<EndpointHealth>,
+        policy: &Arc<Policy>,
         in_use: bool,
         means: &Means,
     ) {
-        let health = (in_use && health.kind != HealthKind::None).then_some(health);
-        if self.health.as_ref() != health {
+        let asks = in_use && policy.health.kind != HealthKind::None;
+        let health = asks.then(|| (Arc::clone(&policy.health), Arc::clone(&policy.tls)));
+        if self.health != health {
             self.asked.drain().for_each(|(_, asked)| stop(service, asked));
-            self.health = health.cloned();
+            self.health = health;
         }
         while self.tasks.try_join_next().is_some() {}
-        let Some(health) = &self.health else { return };
+        let Some((health, _)) = &self.health else { return };
         let snapshot = service.snapshot();
         let mut before = std::mem::take(&mut self.asked);
         for endpoint in snapshot.endpoints.iter().filter(|endpoint| is_asked(endpoint)) {
             let load = Arc::as_ptr(&endpoint.load);
             let asked = before.remove(&load).unwrap_or_else(|| {
                 let check = check(endpoint, health);
-                let task = ask(Arc::clone(service), Arc::clone(endpoint), check, means.clone());
+                let (service, policy) = (Arc::clone(service), Arc::clone(policy));
+                let task = ask(service, Arc::clone(endpoint), check, policy, means.clone());
                 (Arc::clone(endpoint), self.tasks.spawn_local(task))
             });
             self.asked.insert(load, asked);
@@ -72,7 +77,7 @@ impl Checkups {
 
 /// Whom no call may reach, or could, need not be asked.
 fn is_asked(endpoint: &Endpoint) -> bool {
-    endpoint.record.state() != State::Forbidden && !endpoint.record.tls
+    endpoint.record.state() != State::Forbidden
 }
 
 fn stop(service: &Service, (endpoint, task): (Arc<Endpoint>, AbortHandle)) {
@@ -96,7 +101,13 @@ fn check(endpoint: &Endpoint, health: &EndpointHealth) -> HealthCheck {
 }
 
 /// Asks for ever, the first time within an interval, so that not all are asked at once.
-async fn ask(service: Arc<Service>, endpoint: Arc<Endpoint>, check: HealthCheck, means: Means) {
+async fn ask(
+    service: Arc<Service>,
+    endpoint: Arc<Endpoint>,
+    check: HealthCheck,
+    policy: Arc<Policy>,
+    means: Means,
+) {
     sleep(check.interval.min(FIRST).mul_f64(fastrand::f64())).await;
     // Used until it is known to be sick: a proxy that has just started must not wait.
     let mut verdict = Verdict::new(Some(true));
@@ -104,7 +115,14 @@ async fn ask(service: Arc<Service>, endpoint: Arc<Endpoint>, check: HealthCheck,
         let answer = {
             // Never closed.
             let Ok(_place) = means.places.acquire().await else { return };
-            health::run(&check.probe, check.timeout).await
+            match policy.tls.is_spoken(endpoint.record.tls) {
+                false => health::run(&check.probe, check.timeout).await,
+                true => {
+                    let asked = ask_by_tls(&service, &endpoint, &policy, &means.clients);
+                    let late = Unwell::Late(check.timeout);
+                    timeout(check.timeout, asked).await.unwrap_or(Err(late))
+                }
+            }
         };
         means.metrics.checked(service.name().as_str(), answer.is_ok());
         let before = verdict.healthy();
@@ -113,6 +131,22 @@ async fn ask(service: Arc<Service>, endpoint: Arc<Endpoint>, check: HealthCheck,
             tell(&service, &endpoint, answer);
         }
         sleep(jitter(check.interval)).await;
+    }
+}
+
+/// The same question, asked as calls would reach the endpoint.
+async fn ask_by_tls(
+    service: &Service,
+    endpoint: &Endpoint,
+    policy: &Policy,
+    clients: &Clients,
+) -> Result<(), Unwell> {
+    let stream = connect::open(endpoint, service.name(), policy, clients)
+        .await
+        .map_err(|error| Unwell::Protocol(error.to_string()))?;
+    match policy.health.kind {
+        HealthKind::Grpc => health::ask(stream, &endpoint.record.address, "https", "").await,
+        HealthKind::None | HealthKind::Tcp => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     live::Live,
     metrics::Metrics,
     model::{EjectReason, Endpoint, Row, Rows, Service, Told},
+    tls::Clients,
 };
 
 /// Between two looks at the services that are called.
@@ -93,13 +94,13 @@ impl Reports {
 }
 
 impl Warden {
-    /// A warden that has nothing to look after yet.
-    pub fn new(live: Arc<Live>, metrics: Metrics) -> Self {
+    /// A warden that has nothing to look after yet; it speaks TLS by `clients`.
+    pub fn new(live: Arc<Live>, clients: Clients, metrics: Metrics) -> Self {
         let (reports, inbox) = mpsc::unbounded_channel();
         let (reports, wards) = (Reports(reports), HashMap::new());
         let dials = Arc::new(Semaphore::new(AT_A_TIME));
         let places = Arc::new(Semaphore::new(AT_A_TIME));
-        let means = Means { places, metrics: metrics.clone() };
+        let means = Means { places, metrics: metrics.clone(), clients };
         Self { live, metrics, reports, inbox, wards, dials, means }
     }
 
@@ -181,7 +182,7 @@ impl Warden {
             }
             let policy = Arc::clone(self.live.load().policy(ward.service().name()));
             let service = Arc::clone(ward.service());
-            checkups.keep(&service, &policy.health, *quiet <= LOOKS_IN_USE, &self.means);
+            checkups.keep(&service, &policy, *quiet <= LOOKS_IN_USE, &self.means);
             if *quiet > LOOKS_AFTER && !ward.has_ejected() {
                 continue;
             }
@@ -212,10 +213,12 @@ impl Warden {
         let (dials, reports) = (Arc::clone(&self.dials), self.reports());
         let policy = Arc::clone(self.live.load().policy(service.name()));
         let counted = Rc::new(self.metrics.service(service.name().as_str()));
+        let clients = self.means.clients.clone();
         spawn_local(async move {
             // Never closed.
             let Ok(_place) = dials.acquire_owned().await else { return };
-            let answers = connect::answers(&endpoint, &policy, &counted).await;
+            let answers =
+                connect::answers(&endpoint, service.name(), &policy, &clients, &counted).await;
             reports.tell(Report::Dialled(service, endpoint, answers));
         });
     }

@@ -23,6 +23,10 @@ mod program;
 mod python;
 #[path = "../support/raw.rs"]
 mod raw;
+#[path = "../support/tls.rs"]
+mod tls;
+#[path = "../support/tls_peer.rs"]
+mod tls_peer;
 #[path = "../support/tonic_peer.rs"]
 mod tonic_peer;
 #[path = "../support/wait.rs"]
@@ -60,4 +64,5 @@ mod routes;
 mod scrape;
 mod stopping;
 mod streams;
+mod tls_calls;
 mod volume;

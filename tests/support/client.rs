@@ -58,7 +58,8 @@ impl Client {
         Self::over(UnixStream::connect(path).await.unwrap(), &Builder::new()).await
     }
 
-    async fn over<T>(io: T, builder: &Builder) -> Self
+    /// Speaks HTTP/2 on a connection that is there already.
+    pub(crate) async fn over<T>(io: T, builder: &Builder) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {

@@ -39,6 +39,7 @@ pub(crate) struct Program {
     listeners: Vec<String>,
     admin: Option<String>,
     before: Vec<String>,
+    by_config: bool,
 }
 
 impl Program {
@@ -57,6 +58,13 @@ impl Program {
     /// Listens there instead of on a free port of the loopback address.
     pub(crate) fn listen(mut self, address: &str) -> Self {
         self.listeners.push(address.to_owned());
+        self
+    }
+
+    /// Listens where its configuration says.
+    #[allow(dead_code, reason = "tests/behaviour uses it")]
+    pub(crate) const fn listen_by_config(mut self) -> Self {
+        self.by_config = true;
         self
     }
 
@@ -87,7 +95,7 @@ impl Program {
             self.config += &format!("\n[[source]]\nkind = \"file\"\npath = {ENDPOINTS:?}\n");
         }
         std::fs::write(folder.path().join(CONFIG), &self.config).unwrap();
-        if self.listeners.is_empty() {
+        if self.listeners.is_empty() && !self.by_config {
             self.listeners.push("127.0.0.1:0".to_owned());
         }
         self.before.push(env!("CARGO_BIN_EXE_pillion").to_owned());

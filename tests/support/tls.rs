@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 /// An authority with a folder of its own.
@@ -47,11 +48,28 @@ impl Authority {
     }
 
     /// A certificate for 127.0.0.1, as server or client, and its key.
+    #[allow(dead_code, reason = "those of tests/behaviour are for names")]
     pub(crate) fn sign(&self, name: &str) -> (PathBuf, PathBuf) {
+        self.sign_for(name, "IP:127.0.0.1")
+    }
+
+    /// The same for these names, in openssl's words, such as `DNS:a,URI:spiffe://prod/a`, good for two
+    /// days. One that is there under `name` is written over.
+    pub(crate) fn sign_for(&self, name: &str, names: &str) -> (PathBuf, PathBuf) {
+        let day = Duration::from_secs(24 * 60 * 60);
+        self.sign_between(name, names, SystemTime::now() - day, SystemTime::now() + day)
+    }
+
+    /// The same, good from one time to the other.
+    pub(crate) fn sign_between(
+        &self,
+        name: &str,
+        names: &str,
+        from: SystemTime,
+        to: SystemTime,
+    ) -> (PathBuf, PathBuf) {
         let at = |end: &str| self.folder.join(format!("{name}.{end}"));
-        let (cert, key, request, extensions) = (at("pem"), at("key"), at("csr"), at("ext"));
-        fs::write(&extensions, "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n")
-            .unwrap();
+        let (cert, key, request, config) = (at("pem"), at("key"), at("csr"), at("cnf"));
         openssl(&[
             "req",
             "-newkey",
@@ -66,25 +84,43 @@ impl Authority {
             "-out",
             text(&request),
         ]);
+        let database = at("index");
+        fs::write(&database, "").unwrap();
+        let folder = text(&self.folder);
+        let text_of = format!(
+            "[ca]\ndefault_ca = d\n[d]\ndatabase = {folder}/{name}.index\nnew_certs_dir = {folder}\n\
+             default_md = sha256\npolicy = p\nrand_serial = yes\nx509_extensions = e\n\
+             [p]\ncommonName = supplied\n\
+             [e]\nsubjectAltName = {names}\nbasicConstraints = critical,CA:FALSE\n"
+        );
+        fs::write(&config, text_of).unwrap();
         openssl(&[
-            "x509",
-            "-req",
+            "ca",
+            "-batch",
+            "-notext",
+            "-config",
+            text(&config),
             "-in",
             text(&request),
-            "-CA",
+            "-cert",
             text(&self.cert()),
-            "-CAkey",
+            "-keyfile",
             text(&self.folder.join("ca.key")),
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            text(&extensions),
+            "-startdate",
+            &date(from),
+            "-enddate",
+            &date(to),
             "-out",
             text(&cert),
         ]);
         (cert, key)
     }
+}
+
+/// `YYYYMMDDHHMMSSZ`.
+fn date(time: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.chars().filter(|c| c.is_ascii_digit()).chain(['Z']).collect()
 }
 
 fn openssl(arguments: &[&str]) {

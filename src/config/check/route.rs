@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use toml::Spanned;
 
-use super::{eject::not_of_a_route, note};
+use super::{eject::not_of_a_route, note, tls};
 use crate::config::{
     policy_keys::PolicyKeys,
     problem::Problems,
@@ -28,6 +28,7 @@ pub(in crate::config) fn check_route(
     let raw = table.get_ref();
     let matches = matches(table, problems);
     not_of_a_route(raw, problems);
+    tls::check(&raw.policy, problems);
     let action = match raw.respond.get() {
         Some(respond) => {
             nothing_beside_respond(raw, problems);

@@ -8,6 +8,7 @@
 //! id       = "orders-1"          # default: the address
 //! version  = "v2"
 //! zone     = "a"
+//! tls      = false               # whether it speaks TLS
 //! metadata = { gpu = true }      # strings, numbers and booleans
 //! ```
 
@@ -52,6 +53,8 @@ struct Entry {
     version: String,
     #[serde(default)]
     zone: String,
+    #[serde(default)]
+    tls: bool,
     #[serde(default)]
     metadata: BTreeMap<String, Scalar>,
 }
@@ -153,8 +156,8 @@ fn record(entry: Entry) -> Result<Record, RejectReason> {
         (key, value)
     });
     let metadata = metadata.collect();
-    let (weight, version, zone) = (entry.weight, entry.version, entry.zone);
-    Ok(Record { weight, version, zone, metadata, ..record })
+    let (weight, version, zone, tls) = (entry.weight, entry.version, entry.zone, entry.tls);
+    Ok(Record { weight, version, zone, metadata, tls, ..record })
 }
 
 /// Where the lines of a text begin. Files may have tens of thousands of entries, whose lines are not
@@ -197,6 +200,7 @@ mod tests {
             id = "orders-1"
             version = "v2"
             zone = "a"
+            tls = true
             metadata = { gpu = true, shard = 3, share = 0.5, state = "forbidden" }
             [[endpoint]]
             service = "orders"
@@ -207,6 +211,7 @@ mod tests {
         let record = &items[0].value.as_ref().unwrap().records[0];
         assert_eq!(&*items[0].key, "s.toml:2");
         assert_eq!((record.weight, &*record.id, &*record.version), (7, "orders-1", "v2"));
+        assert!(record.tls);
         let metadata: Vec<_> = record.metadata.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(metadata, ["gpu=true", "shard=3", "share=0.5", "state=forbidden"]);
         let plain = &items[1].value.as_ref().unwrap().records[0];

@@ -1,0 +1,32 @@
+//! TLS towards applications and towards endpoints: who is who, and what a handshake came to.
+//!
+//! A [`Server`] belongs to a listener, a [`Client`] to everybody whose policy says the same of TLS. Both
+//! read their files when they are made, which checks them, and live longer than what they read: what a
+//! connection began with it keeps. HTTP/2 is agreed on by ALPN, or there is no connection.
+
+mod client;
+mod failure;
+mod server;
+mod stream;
+mod verify;
+
+use rustls::{SupportedProtocolVersion, version::TLS13};
+
+use crate::config::TlsVersion;
+
+pub use client::{Client, Clients, Terms};
+pub use failure::{Failure, Why};
+pub use server::{Secured, Server};
+pub use stream::Stream;
+
+/// HTTP/2, in the words of ALPN (RFC 7301).
+const H2: &[u8] = b"h2";
+
+/// Versions that are spoken.
+fn versions(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static LATEST: &[&SupportedProtocolVersion] = &[&TLS13];
+    match oldest {
+        TlsVersion::V1_2 => rustls::ALL_VERSIONS,
+        TlsVersion::V1_3 => LATEST,
+    }
+}

@@ -1,0 +1,122 @@
+//! The TLS of a listener.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    HandshakeKind, ServerConfig,
+    server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::SingleCertAndKey,
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use super::{Failure, H2, Why, verify::ApplicationVerifier, versions};
+use crate::{
+    config::ListenerTls,
+    metrics::TlsMetrics,
+    pem::{self, Leaf, PROVIDER, PemError},
+};
+
+/// The TLS of a listener.
+#[derive(Debug)]
+pub struct Server {
+    settings: ListenerTls,
+    current: ArcSwap<ServerConfig>,
+    metrics: TlsMetrics,
+}
+
+/// A connection of an application.
+#[derive(Debug)]
+pub struct Secured {
+    /// What it says from now on is HTTP/2.
+    pub stream: TlsStream<TcpStream>,
+    /// Whose certificate it presented; none where it was not asked for one.
+    pub peer: Option<Arc<str>>,
+}
+
+impl Server {
+    /// Reads the files of a listener.
+    ///
+    /// # Errors
+    /// [`PemError`] names the file that cannot be used.
+    pub fn new(settings: &ListenerTls, metrics: TlsMetrics) -> Result<Self, PemError> {
+        let config = config(settings)?;
+        Ok(Self { settings: settings.clone(), current: ArcSwap::from_pointee(config), metrics })
+    }
+
+    /// Shakes hands with an application within `limit`, and counts what came of it.
+    ///
+    /// # Errors
+    /// [`Failure`], of which the application has been told by then, where TLS has words for it.
+    pub async fn accept(&self, tcp: TcpStream, limit: Duration) -> Result<Secured, Failure> {
+        let accepted = match timeout(limit, self.shake_hands(tcp)).await {
+            Ok(accepted) => accepted,
+            Err(_) => {
+                let limit = humantime::format_duration(limit);
+                Err(Failure::new(Why::Timeout, format!("no handshake within {limit}")))
+            }
+        };
+        match &accepted {
+            Ok(secured) => {
+                let kind = secured.stream.get_ref().1.handshake_kind();
+                self.metrics.downstream.done(kind == Some(HandshakeKind::Resumed));
+            }
+            Err(failure) => self.metrics.downstream.failed(failure.why.as_str()),
+        }
+        accepted
+    }
+
+    async fn shake_hands(&self, tcp: TcpStream) -> Result<Secured, Failure> {
+        let start = LazyConfigAcceptor::new(Default::default(), tcp)
+            .await
+            .map_err(|error| Failure::of(&error))?;
+        if start.client_hello().alpn().is_none() {
+            let mut tcp = start.io;
+            // It will learn of it, or has gone.
+            let _ = tcp.write_all(NO_APPLICATION_PROTOCOL).await;
+            let _ = tcp.shutdown().await;
+            return Err(Failure::new(
+                Why::NoAlpn,
+                "it offers no protocol by ALPN, and HTTP/2 (\"h2\") is needed",
+            ));
+        }
+        let config = self.current.load_full();
+        let stream = start.into_stream(config).await.map_err(|error| Failure::of(&error))?;
+        let peer =
+            stream.get_ref().1.peer_certificates().and_then(|chain| Leaf::of(chain.first()?));
+        Ok(Secured { stream, peer: peer.map(|leaf| leaf.told().into()) })
+    }
+
+    /// What it was made of.
+    pub const fn settings(&self) -> &ListenerTls {
+        &self.settings
+    }
+}
+
+/// A fatal alert (RFC 8446 section 6) in a record of its own: what rustls would say of a wrong protocol,
+/// where it lets none at all pass.
+const NO_APPLICATION_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
+
+fn config(settings: &ListenerTls) -> Result<ServerConfig, PemError> {
+    let identity = pem::identity(&settings.cert, &settings.key)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(versions(settings.min_version))
+        .expect("the provider has ciphers for both versions")
+        .with_client_cert_verifier(verifier(settings)?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)));
+    config.alpn_protocols = vec![H2.to_vec()];
+    Ok(config)
+}
+
+fn verifier(settings: &ListenerTls) -> Result<Arc<dyn ClientCertVerifier>, PemError> {
+    let Some(ca) = &settings.client_ca else { return Ok(Arc::new(NoClientAuth)) };
+    let roots = pem::authorities(ca)?.roots;
+    let chain = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER))
+        .build()
+        .expect("there is an authority, and no revocation list that could be bad");
+    match settings.allow.is_empty() {
+        true => Ok(chain),
+        false => Ok(Arc::new(ApplicationVerifier { chain, allow: settings.allow.clone() })),
+    }
+}
