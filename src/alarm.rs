@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+use crate::clock;
+
 use smallvec::SmallVec;
 use tokio::{
     task::spawn_local,
@@ -60,13 +62,13 @@ impl Alarm {
 
     /// Rings after `delay` from now.
     pub fn after(delay: Duration) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         // A time that cannot be said never comes.
         Self::at(now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(1 << 30)))
     }
 
     fn arm(&mut self, waker: &Waker) -> Poll<()> {
-        let now = Instant::now();
+        let now = clock::now();
         if now >= self.at {
             return Poll::Ready(());
         }
@@ -118,7 +120,7 @@ async fn tick_on() {
             let mut due = SmallVec::<[Waker; 16]>::new();
             let next = CLOCK.with_borrow_mut(|clock| {
                 let start = clock.start?;
-                let now = ticks(Instant::now().saturating_duration_since(start));
+                let now = ticks(clock::now().saturating_duration_since(start));
                 clock.wheel.advance(now, &mut due);
                 clock.armed = clock.wheel.next();
                 clock.ticker = clock.armed.map(|_| cx.waker().clone());

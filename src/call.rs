@@ -7,6 +7,7 @@
 mod error;
 mod exchange;
 mod foreign;
+mod head;
 mod ledger;
 mod meta;
 mod pump;
@@ -16,6 +17,7 @@ mod words;
 pub use error::{AttemptError, CallError, Progress};
 pub use exchange::{Broken, Exchange, Failed};
 pub use foreign::is_foreign;
+pub use head::Head;
 pub use ledger::{Attempt, Ledger, Spent, millis};
 pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
 pub use upload::{Copied, Upload};
@@ -23,7 +25,7 @@ pub use words::bounded;
 
 use std::{rc::Rc, time::Duration};
 
-use http::{request, response};
+use http::response;
 
 use crate::alarm::Alarm;
 
@@ -31,7 +33,7 @@ use crate::alarm::Alarm;
 #[derive(Debug)]
 pub struct Call {
     /// Method, path, authority and headers, as they will be sent upstream.
-    pub head: request::Parts,
+    pub head: Head,
     /// The body, on its way in.
     pub upload: Upload,
     /// What is known about the call.

@@ -14,6 +14,7 @@ pub mod backoff;
 pub mod balance;
 pub mod call;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connect;
 pub mod demo;

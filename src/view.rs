@@ -16,13 +16,13 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use tokio::time::Instant;
 
 use chooser::Chooser;
 use fastest::Fastest;
 
 use crate::{
     balance::{Choice, Pins, Plan, Standard, Step, Tables, explain_rule},
+    clock,
     config::{Limits, Policy},
     limit::{Counted, Gate, Gates},
     live::Live,
@@ -237,7 +237,7 @@ impl Prepared {
 }
 
 fn now() -> std::time::Instant {
-    Instant::now().into_std()
+    clock::now().into_std()
 }
 
 impl PartialEq for ByPointer {

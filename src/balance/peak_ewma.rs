@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock;
+
 use super::{members::Members, wheel::Wheel};
 
 /// What an endpoint costs that has not answered yet and is being asked: more than any that has. So
@@ -20,7 +22,7 @@ pub(super) fn pick(
     if first == second {
         return Some(first);
     }
-    let now = tokio::time::Instant::now().into_std();
+    let now = clock::now().into_std();
     let cost = |at| cost(members, wheel, at, decay, now);
     Some(if cost(second) < cost(first) { second } else { first })
 }

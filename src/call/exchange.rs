@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{Reason as Code, SendStream, client::ResponseFuture};
+use h2::{Reason as Code, RecvStream, SendStream, client::ResponseFuture};
 use http::{HeaderMap, Request, response};
 
 use super::{
@@ -49,6 +49,8 @@ struct Seen {
     grpc: Option<GrpcStatus>,
     /// Whether it does not know the gRPC service.
     foreign: bool,
+    /// Whether its head was all of it.
+    is_all: bool,
 }
 
 /// Why an exchange ended in the middle of the answer.
@@ -115,14 +117,7 @@ impl Exchange {
         match ready!(Pin::new(response).poll(cx)) {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                let seen = Seen {
-                    http: head.status.as_u16(),
-                    grpc: head
-                        .headers
-                        .get(GrpcStatus::HEADER)
-                        .map(|v| GrpcStatus::parse(v.as_bytes())),
-                    foreign: is_foreign(&head.headers),
-                };
+                let seen = Seen::new(&head, &body);
                 self.answer = Answer::Here { pump: Pump::new(body), seen };
                 Poll::Ready(Ok(head))
             }
@@ -167,8 +162,8 @@ impl Exchange {
     /// Says that this answer is what the caller gets: no other attempt will follow.
     pub fn commit(&mut self) {
         self.call.upload.commit();
-        if let Answer::Here { pump, seen } = &self.answer
-            && pump.is_empty()
+        if let Answer::Here { seen, .. } = &self.answer
+            && seen.is_all
         {
             seen.finish(&self.call.meta);
         }
@@ -179,9 +174,17 @@ impl Exchange {
         self.call.upload.rewind().then_some(self.call)
     }
 
+    /// The gRPC status that has been seen of the answer until now.
+    pub const fn status(&self) -> Option<GrpcStatus> {
+        match &self.answer {
+            Answer::Here { seen, .. } => seen.grpc,
+            Answer::Awaited(_) => None,
+        }
+    }
+
     /// Whether the head of the answer was all of it.
-    pub fn is_over(&self) -> bool {
-        matches!(&self.answer, Answer::Here { pump, .. } if pump.is_empty())
+    pub const fn is_over(&self) -> bool {
+        matches!(&self.answer, Answer::Here { seen, .. } if seen.is_all)
     }
 
     /// Moves body and trailers of the answer to `down`, and what is left of the upload up. Ready once
@@ -320,6 +323,22 @@ fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &h2::Error) -> A
 }
 
 impl Seen {
+    fn new(head: &response::Parts, body: &RecvStream) -> Self {
+        let (http, is_all) = (head.status.as_u16(), body.is_end_stream());
+        let mut seen = Self { http, grpc: None, foreign: false, is_all };
+        seen.look_at(&head.headers);
+        seen
+    }
+
+    /// Takes the status from a head or from trailers, where it is in there.
+    fn look_at(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get(GrpcStatus::HEADER) {
+            let status = GrpcStatus::parse(status.as_bytes());
+            self.grpc = Some(status);
+            self.foreign = is_foreign(status, headers);
+        }
+    }
+
     fn finish(&self, call: &CallMeta) {
         let grpc = self.grpc.unwrap_or(GrpcStatus::UNKNOWN);
         call.is_foreign.set(self.foreign);
@@ -331,9 +350,6 @@ impl Tap for Seen {
     fn piece(&mut self, _: &Bytes) {}
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(status) = trailers.get(GrpcStatus::HEADER) {
-            self.grpc = Some(GrpcStatus::parse(status.as_bytes()));
-            self.foreign = is_foreign(trailers);
-        }
+        self.look_at(trailers);
     }
 }

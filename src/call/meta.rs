@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{CallError, Ledger};
 use crate::{
     balance::Stages,
+    clock,
     config::Policy,
     limit::Permit,
     metrics::AttemptOutcome,
@@ -139,7 +140,7 @@ impl CallMeta {
     /// A call that has just arrived from `source`.
     pub fn new(head: &request::Parts, source: Option<IpAddr>) -> Self {
         Self {
-            arrived: Instant::now(),
+            arrived: clock::now(),
             kind: Kind::of(&head.headers),
             uri: head.uri.clone(),
             host: OnceCell::new(),
@@ -185,7 +186,7 @@ impl CallMeta {
     /// stream whose caller has nothing to say must not make its endpoint look slow.
     pub fn wait_for_answer(&self) {
         if self.target().policy.balance.is_by_latency() {
-            self.waiting.set(Some(Instant::now()));
+            self.waiting.set(Some(clock::now()));
         }
     }
 

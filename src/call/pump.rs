@@ -14,6 +14,11 @@ const SMALL: usize = 1 << 10;
 /// How large a piece that is put together may become, but for its last part: h2's usual frame.
 const GATHERED: usize = 16 << 10;
 
+/// Most bytes of a first piece that are handed over whether there is room or not: the first frame, as
+/// most senders cut them. h2 gives a new stream room only when its connection is polled, and so when
+/// its head goes out: such a piece goes out with the head, and h2 holds it where there is no room.
+const AHEAD: usize = 16 << 10;
+
 /// Takes frames from one side and hands them to the other as it has room: what does not fit stays
 /// where it came from, whose window so closes, and nothing is ever held whole.
 #[derive(Debug)]
@@ -23,9 +28,11 @@ pub(super) struct Pump {
     piece: Bytes,
     /// Whether the piece is the last.
     last: bool,
+    /// Whether what comes after the piece is known not to be data.
+    trailers_are_next: bool,
     /// Trailers that have been looked at, and not handed over yet; empty where there are none.
     ending: Option<Box<HeaderMap>>,
-    /// Bytes that may be handed over before the other side is known to have room.
+    /// Most bytes of the next piece that are handed over without asking for room.
     ahead: usize,
     state: State,
 }
@@ -55,15 +62,17 @@ pub(super) enum Ended {
 }
 
 impl Pump {
+    /// From a stream of which nothing has been read, to one on which nothing but the head was sent.
     pub(super) const fn new(from: RecvStream) -> Self {
-        Self::onto_a_new_stream(from, 0)
-    }
-
-    /// The same, where the stream that receives is just being opened. h2 gives it room only when its
-    /// connection is polled, and so when its head goes out: a first piece of up to `ahead` bytes does
-    /// not wait for that, and goes out with the head. h2 holds it where there is no room.
-    pub(super) const fn onto_a_new_stream(from: RecvStream, ahead: usize) -> Self {
-        Self { from, piece: Bytes::new(), last: false, ending: None, ahead, state: State::Data }
+        Self {
+            from,
+            piece: Bytes::new(),
+            last: false,
+            trailers_are_next: false,
+            ending: None,
+            ahead: AHEAD,
+            state: State::Data,
+        }
     }
 
     /// Whether there was nothing to move from the beginning.
@@ -140,7 +149,6 @@ impl Pump {
             self.last = self.from.is_end_stream();
             if self.piece.len() < SMALL && !self.last {
                 self.gather(cx)?;
-                self.last = self.from.is_end_stream();
             }
             // An empty frame that ends nothing says nothing: it is not passed on.
             if self.piece.is_empty() && !self.last {
@@ -155,10 +163,15 @@ impl Pump {
         let ends = self.last && self.piece.is_empty();
         tap.piece(&part);
         to.send_data(part, ends).map_err(|_| Ended::Sink)?;
-        // The sender may send as much again. It can only fail after a reset, which shows by itself.
-        let _ = self.from.flow_control().release_capacity(room);
+        // The sender may send as much again. What little a last piece took of its connection's window it
+        // gets back with the stream. It can only fail after a reset, which shows by itself.
+        if !ends || room >= SMALL {
+            let _ = self.from.flow_control().release_capacity(room);
+        }
         if ends {
             self.state = State::Over;
+        } else if self.trailers_are_next && self.piece.is_empty() {
+            self.state = State::Trailers;
         }
         Poll::Ready(Ok(()))
     }
@@ -168,8 +181,12 @@ impl Pump {
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         let mut gathered = BytesMut::new();
         while self.piece.len().max(gathered.len()) < GATHERED
-            && let Poll::Ready(Some(more)) = self.from.poll_data(cx)
+            && let Poll::Ready(more) = self.from.poll_data(cx)
         {
+            let Some(more) = more else {
+                self.trailers_are_next = true;
+                break;
+            };
             if gathered.is_empty() {
                 gathered.extend_from_slice(&self.piece);
             }
@@ -177,6 +194,7 @@ impl Pump {
         }
         if !gathered.is_empty() {
             self.piece = gathered.freeze();
+            self.last = self.from.is_end_stream();
         }
         Ok(())
     }

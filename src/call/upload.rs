@@ -18,10 +18,6 @@ use super::pump::{Ended, Pump, Tap};
 /// Most bytes of a body kept for another attempt.
 const REPLAY: usize = 64 << 10;
 
-/// Most bytes of a body that go out with the head of the call, whether the endpoint has room for them
-/// or not: the first frame, as most clients cut them.
-const WITH_HEAD: usize = 16 << 10;
-
 /// The body of a call: read from downstream as fast as the endpoint takes it, and kept, while it is
 /// small and the endpoint may still refuse the call, for another attempt.
 #[derive(Debug)]
@@ -56,10 +52,7 @@ enum Replay {
 impl Upload {
     /// The body as it comes from downstream.
     pub const fn new(body: RecvStream) -> Self {
-        Self {
-            pump: Some(Pump::onto_a_new_stream(body, WITH_HEAD)),
-            kept: Kept::new(Vec::new(), Replay::Keep),
-        }
+        Self { pump: Some(Pump::new(body)), kept: Kept::new(Vec::new(), Replay::Keep) }
     }
 
     /// Whether there is no body at all: the head ends the call.

@@ -26,6 +26,7 @@ use super::{
     peer::{Key, Peer},
 };
 use crate::{
+    clock,
     metrics::{OpenConnection, ServiceMetrics},
     model::Endpoint,
     tls::Terms,
@@ -73,6 +74,8 @@ struct Shared {
     /// None once it takes no more calls; h2 then closes it after the last.
     send: RefCell<Option<SendRequest<Bytes>>>,
     in_use: Cell<usize>,
+    /// Whether it has had a call.
+    is_used: Cell<bool>,
     idle_since: Cell<Instant>,
     suspected: Notify,
 }
@@ -82,6 +85,7 @@ struct Shared {
 pub(super) struct Lease {
     shared: Rc<Shared>,
     connections: Weak<Connections>,
+    is_first: bool,
 }
 
 type Place = (SendRequest<Bytes>, Lease);
@@ -189,8 +193,9 @@ impl Connections {
         // The first connection with room: the last ones then fall idle and are closed.
         self.open.borrow().iter().find_map(|shared| {
             let send = shared.take()?;
+            let is_first = !shared.is_used.replace(true);
             let shared = Rc::clone(shared);
-            Some((send, Lease { shared, connections: Rc::downgrade(self) }))
+            Some((send, Lease { shared, connections: Rc::downgrade(self), is_first }))
         })
     }
 
@@ -200,6 +205,7 @@ impl Connections {
         let shared = Rc::new(Shared {
             send: RefCell::new(Some(send)),
             in_use: Cell::new(0),
+            is_used: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             suspected: Notify::new(),
         });
@@ -263,6 +269,11 @@ impl Shared {
 }
 
 impl Lease {
+    /// Whether the connection has not been used before.
+    pub(super) const fn is_first(&self) -> bool {
+        self.is_first
+    }
+
     /// Has the connection probed by a PING.
     pub(super) fn suspect(&self) {
         self.shared.suspected.notify_one();
@@ -272,7 +283,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.shared.in_use.update(|in_use| in_use - 1);
-        self.shared.idle_since.set(Instant::now());
+        self.shared.idle_since.set(clock::now());
         if let Some(connections) = self.connections.upgrade()
             && connections.waiting.get() > 0
         {

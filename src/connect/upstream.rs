@@ -150,6 +150,12 @@ impl Upstream {
         matches!(self.kept, Kept::Own { .. })
     }
 
+    /// Whether the call is the first of many on a connection: it tells the endpoint the names of
+    /// headers that they all have.
+    pub const fn is_first_of_many(&self) -> bool {
+        matches!(&self.kept, Kept::Shared(lease) if lease.is_first())
+    }
+
     /// Says that the endpoint kept silent until the call was given up: a shared connection is then
     /// probed, so that a dead one is not handed out for ever.
     pub fn suspect(&self) {

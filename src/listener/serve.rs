@@ -16,7 +16,8 @@ use tower::Service;
 use super::answer;
 use crate::{
     alarm::Alarm,
-    call::{Broken, Call, CallError, CallMeta, Exchange, Outcome, Reply, Terms, Upload},
+    call::{Broken, Call, CallError, CallMeta, Exchange, Head, Outcome, Reply, Terms, Upload},
+    clock,
     middleware::exceeded,
 };
 
@@ -30,16 +31,34 @@ pub(super) fn serve<C>(
 where
     C: Service<Box<Call>, Response = Reply, Error = CallError>,
 {
-    let (head, body) = request.into_parts();
-    let meta = Rc::new(CallMeta::new(&head, source));
-    let call = Box::new(Call {
-        head,
-        upload: Upload::new(body),
-        meta: Rc::clone(&meta),
-        terms: Terms::default(),
-    });
-    let replying = chain.call(call);
-    finish(replying, respond, meta)
+    clock::hold(|| {
+        let (head, body) = request.into_parts();
+        let meta = Rc::new(CallMeta::new(&head, source));
+        let call = Box::new(Call {
+            head: Head::Own(head),
+            upload: Upload::new(body),
+            meta: Rc::clone(&meta),
+            terms: Terms::default(),
+        });
+        let replying = chain.call(call);
+        Serving { call: finish(replying, respond, meta) }
+    })
+}
+
+pin_project_lite::pin_project! {
+    /// A call, each poll of which happens at one time.
+    struct Serving<F> {
+        #[pin]
+        call: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Serving<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        clock::hold(|| self.project().call.poll(cx))
+    }
 }
 
 async fn finish(

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use tokio::time::Instant;
-
-use crate::call::{CallMeta, Spent, bounded, millis};
+use crate::{
+    call::{CallMeta, Spent, bounded, millis},
+    clock,
+};
 
 /// Longest name, filter or pin that is told, in bytes.
 const MOST_TEXT: usize = 256;
@@ -41,7 +42,7 @@ pub(super) fn line(meta: &CallMeta) -> String {
     tell("stages", (!stages.is_empty()).then_some(&*stages), MOST_LIST);
     tell("dropped", meta.dropped().filter(|text| !text.is_empty()).as_deref(), MOST_LIST);
     tell("not_retried", meta.not_retried.get(), MOST_TEXT);
-    let spent = Spent::new(meta, Instant::now(), None);
+    let spent = Spent::new(meta, clock::now(), None);
     let _ = write!(why, " attempts={} total={}ms", meta.attempts(), millis(spent.total));
     let parts = spent.to_string();
     if !parts.is_empty() {

@@ -19,6 +19,7 @@ use super::{deadline::too_late, judge, limit::refuse};
 use crate::{
     balance::{Choice, PickError},
     call::{AttemptError, Call, CallError, CallMeta, Decided, Progress, Reply, Target, bounded},
+    clock,
     limit::{Limit, Refusal},
     metrics::AttemptOutcome,
     model::{Endpoint, InFlight, Reason},
@@ -258,8 +259,8 @@ where
         loop {
             match ready!(this.attempt.as_mut().poll(cx)) {
                 Ok(reply) => {
-                    feedback::answered(this.meta, &reply.head);
-                    judge::answered(this.meta, &reply.head);
+                    feedback::answered(this.meta, &reply);
+                    judge::answered(this.meta, &reply);
                     return Poll::Ready(Ok(reply));
                 }
                 Err(failed) => {
@@ -284,7 +285,7 @@ fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     let AttemptError { error, outcome, progress } = failed;
     let target = meta.target();
     judge::failed(meta, outcome);
-    let now = Instant::now();
+    let now = clock::now();
     end(meta, outcome, now);
     let Progress::Unprocessed(call) = progress else { return Err(error) };
     let attempts = meta.attempts();

@@ -7,12 +7,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{Connected, deadline::exceeded};
 use crate::{
     call::{AttemptError, Call, CallError, Progress, Reply},
+    clock,
     connect::{Connector, DialError, Dialing, Upstream},
     discovery::Directory,
     metrics::AttemptOutcome,
@@ -112,7 +112,7 @@ where
                     match dialed {
                         Ok(upstream) => {
                             call.meta.endpoint().load.connected();
-                            let now = Instant::now();
+                            let now = clock::now();
                             let took = call.meta.ledger.connected(now);
                             call.meta.target().view.fastest_connect.note(now, took);
                             if call.meta.is_late(now) {
@@ -139,7 +139,7 @@ impl Parts {
     fn note(&self, call: &Call, error: &DialError) {
         let load = &call.meta.endpoint().load;
         if error.outcome() != AttemptOutcome::Refused
-            && (load.doubt() || load.connect_failed(std::time::Instant::now()))
+            && (load.doubt() || load.connect_failed(clock::now().into_std()))
         {
             self.directory.doubt(call.meta.target().view.name());
         }

@@ -12,13 +12,14 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::{
     alarm::Alarm,
     call::{Call, CallError, CallMeta, Reply, Spent, Target, millis},
+    clock,
     config::{Connection, Policy},
     grpc_timeout::{self, GRPC_TIMEOUT},
     metrics::AttemptOutcome,
@@ -54,7 +55,7 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Box<Call>) -> Self::Future {
+    fn call(&mut self, mut call: Box<Call>) -> Self::Future {
         let meta = Rc::clone(&call.meta);
         let limit = limit(&call.head.headers, &meta.target().policy);
         let deadline = limit.and_then(|limit| meta.arrived.checked_add(limit));
@@ -63,7 +64,12 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
         if meta.is_late(meta.ledger.resolved_at().unwrap_or(meta.arrived)) {
             return Either::Right(ready(Err(exceeded(&meta))));
         }
-        let timer = deadline.map(Alarm::at);
+        let timer = deadline.map(|deadline| {
+            // Here rather than for each attempt, which says how much is left: a copy of the headers
+            // has no room to spare.
+            call.head.headers.entry(GRPC_TIMEOUT).or_insert(HeaderValue::from_static("0n"));
+            Alarm::at(deadline)
+        });
         Either::Left(Bounded { inner: self.inner.call(call), meta, timer })
     }
 }
@@ -141,7 +147,7 @@ fn connect_time(target: &Target, now: Instant) -> Option<Duration> {
 
 /// What the caller is told: where the time went.
 pub(crate) fn exceeded(meta: &CallMeta) -> CallError {
-    let now = Instant::now();
+    let now = clock::now();
     let service = meta.target().view.name();
     let limit = meta.deadline.get().unwrap_or(now).duration_since(meta.arrived);
     let limit = humantime::format_duration(limit);

@@ -12,12 +12,11 @@ use std::{
 };
 
 use futures_util::future::Either;
-use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::{
     call::{Call, CallError, CallMeta},
-    config,
+    clock, config,
     model::{GrpcStatus, Reason},
 };
 
@@ -91,7 +90,7 @@ impl Trouble {
         if let Some(delay) = self.delay {
             target.view.metrics.fault("delay");
             tokio::time::sleep(delay).await;
-            meta.ledger.held_up(Instant::now());
+            meta.ledger.held_up(clock::now());
         }
         let Some(status) = self.abort else { return Ok(()) };
         target.view.metrics.fault("abort");

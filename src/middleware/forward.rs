@@ -9,7 +9,6 @@ use std::{
 };
 
 use http::{HeaderValue, Request, response};
-use tokio::time::Instant;
 use tower::Service;
 
 use watch::{Ended, Watch};
@@ -17,6 +16,7 @@ use watch::{Ended, Watch};
 use super::headers::PILLION_ATTEMPT;
 use crate::{
     call::{AttemptError, Call, Exchange, Failed, Reply},
+    clock,
     connect::Upstream,
     grpc_timeout::{self, GRPC_TIMEOUT},
     retry::PREVIOUS_ATTEMPTS,
@@ -45,7 +45,7 @@ impl Service<Connected> for Forward {
     }
 
     fn call(&mut self, Connected { call, upstream }: Connected) -> Forwarding {
-        let (request, terms) = (request(&call), call.terms);
+        let (request, terms) = (request(&call, &upstream), call.terms);
         match Exchange::begin(call, upstream, request) {
             Ok(exchange) => {
                 let exchange = Some(Box::new(exchange));
@@ -58,7 +58,7 @@ impl Service<Connected> for Forward {
 
 /// The head for this attempt. Kept headers are copied: the endpoint may refuse the call, and another
 /// is then sent the same.
-fn request(call: &Call) -> Request<()> {
+fn request(call: &Call, upstream: &Upstream) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = call.head.method.clone();
     *request.uri_mut() = call.head.uri.clone();
@@ -72,8 +72,11 @@ fn request(call: &Call) -> Request<()> {
         headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(call.terms.previous));
     }
     if let Some(deadline) = call.meta.deadline.get() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        headers.insert(GRPC_TIMEOUT, grpc_timeout::format(left));
+        let left = deadline.saturating_duration_since(clock::now());
+        let mut timeout = grpc_timeout::format(left);
+        // Indexed once, so that the later ones can refer to the name.
+        timeout.set_sensitive(!upstream.is_first_of_many());
+        headers.insert(GRPC_TIMEOUT, timeout);
     }
     request
 }
@@ -116,7 +119,7 @@ fn poll_head(
     exchange: &mut Exchange,
 ) -> Poll<Result<response::Parts, Failed>> {
     let head = ready!(exchange.poll_head(cx))?;
-    exchange.meta().ledger.answered(Instant::now());
+    exchange.meta().ledger.answered(clock::now());
     exchange.commit();
     Poll::Ready(Ok(head))
 }

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, response};
+use http::StatusCode;
 
 use crate::{
     call::{CallMeta, Kind, Outcome, Reply, is_foreign},
+    clock,
     metrics::AttemptOutcome,
     model::{Endpoint, GrpcStatus, InFlight, Reason, Served, Sick, Told},
     wards::Reports,
@@ -15,11 +16,11 @@ use crate::{
 
 /// An answer has begun. Of an endpoint that is being tried that is enough, if it is none that says how
 /// the call ended: a stream may go on for hours.
-pub(super) fn answered(meta: &CallMeta, head: &response::Parts) {
+pub(super) fn answered(meta: &CallMeta, reply: &Reply) {
     if meta.target().policy.eject.is_off() {
         return;
     }
-    let works = head.status == StatusCode::OK && !head.headers.contains_key(GrpcStatus::HEADER);
+    let works = reply.head.status == StatusCode::OK && reply.exchange.status().is_none();
     if works {
         let endpoint = meta.endpoint();
         endpoint.load.history().answered();
@@ -51,7 +52,7 @@ pub(super) fn rejected(meta: &CallMeta, reply: &mut Reply, status: GrpcStatus) {
         Some(trailers) => trailers,
         None => &mut reply.head.headers,
     };
-    meta.is_foreign.set(is_foreign(headers));
+    meta.is_foreign.set(is_foreign(status, headers));
     let http = reply.head.status.as_u16();
     if let Some(told) = said(meta, http, status.code()) {
         tell(meta, told);
@@ -125,5 +126,5 @@ fn tell_trial(meta: &CallMeta, endpoint: &Arc<Endpoint>, told: impl FnOnce() -> 
 }
 
 fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
+    clock::now().into_std()
 }

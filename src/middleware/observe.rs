@@ -8,13 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::judge;
 use crate::{
     access_log::AccessLog,
     call::{Call, CallMeta, Kind, Observer, Outcome},
+    clock,
     metrics::ServiceMetrics,
     model::GrpcStatus,
     recent::{Intake, Recorder},
@@ -73,7 +73,7 @@ impl<S: Service<Box<Call>>> Service<Box<Call>> for Observe<S> {
 
 impl Observer for Counting {
     fn ended(&self, call: &CallMeta, outcome: Outcome) {
-        let now = Instant::now();
+        let now = clock::now();
         let took = now - call.arrived;
         let metrics = match call.target.get() {
             Some(target) => &target.view.metrics,

@@ -10,12 +10,12 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready as Now, ready as now};
-use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::deadline;
 use crate::{
     call::{Call, CallError, CallMeta, Target},
+    clock,
     config::{DirectResponse, Policy},
     discovery::{Directory, ResolveError},
     live::{Effective, Live},
@@ -150,7 +150,7 @@ impl Lookup {
         let limit = policy.connect_timeout;
         let deadline = deadline::limit(&call.head.headers, policy);
         let asked = self.ask(&name, deadline.map_or(limit, |deadline| deadline.min(limit))).await;
-        let now = Instant::now();
+        let now = clock::now();
         call.meta.ledger.resolved(now);
         let service = asked.map_err(|error| match deadline {
             Some(deadline) if now - call.meta.arrived >= deadline => late(&name, deadline, &error),

@@ -35,6 +35,8 @@ impl GrpcStatus {
     pub const CANCELLED: Self = Self(1);
     /// No status was seen.
     pub const UNKNOWN: Self = Self(2);
+    /// Whoever was asked does not have the method, or the service.
+    pub const UNIMPLEMENTED: Self = Self(12);
 
     /// From a number.
     pub const fn new(code: u8) -> Self {

@@ -22,6 +22,7 @@ use crate::{
     alarm::Alarm,
     backoff::Backoff,
     call::{AttemptError, Call, CallError, CallMeta, Kind, Progress, Reply, Terms},
+    clock,
     config::Retry,
     metrics::AttemptOutcome,
     middleware::{deadline::leaves_time, judge},
@@ -138,7 +139,7 @@ where
         if let Some(hedge) = &self.hedge
             && self.meta.attempts() < self.meta.target().policy.attempts as usize
         {
-            self.due = Some(Due::new(Instant::now() + hedge.after, Why::Hedge));
+            self.due = Some(Due::new(clock::now() + hedge.after, Why::Hedge));
         }
     }
 
@@ -149,15 +150,15 @@ where
             self.skip(Skip::PreviousAttempt);
         }
         let Some(Failure { status, pushback }) = failure.filter(|_| !self.is_retry) else {
-            feedback::answered(&self.meta, &reply.head);
-            judge::answered(&self.meta, &reply.head);
+            feedback::answered(&self.meta, &reply);
+            judge::answered(&self.meta, &reply);
             reply.exchange.commit();
             self.race.won(attempt);
             return Some(reply);
         };
         feedback::failed(&self.meta);
         judge::rejected(&self.meta, &mut reply, status);
-        end(&self.meta, AttemptOutcome::Ok, Instant::now());
+        end(&self.meta, AttemptOutcome::Ok, clock::now());
         self.meta.ledger.rejected(status);
         drop(attempt);
         self.last = Some(Failed::Reply(reply));
@@ -179,7 +180,7 @@ where
             Why::TimedOut => judge::timed_out(&self.meta),
             _ => judge::failed(&self.meta, outcome),
         }
-        end(&self.meta, outcome, Instant::now());
+        end(&self.meta, outcome, clock::now());
         self.last = Some(Failed::Error(exhausted(error, self.meta.attempts()), call));
         if outcome != AttemptOutcome::Cancelled || matches!(why, Why::TimedOut) {
             self.try_again(why, None);
@@ -210,7 +211,7 @@ where
         if outcome != AttemptOutcome::Refused {
             return false;
         }
-        let (service, now) = (self.meta.target().view.service(), Instant::now().into_std());
+        let (service, now) = (self.meta.target().view.service(), clock::now().into_std());
         if std::mem::replace(&mut self.refused, true) {
             retry::spend(service, now);
         }
@@ -232,7 +233,7 @@ where
             return;
         }
         match self.wait(pushback) {
-            Ok(wait) => self.due = Some(Due::new(Instant::now() + wait, why)),
+            Ok(wait) => self.due = Some(Due::new(clock::now() + wait, why)),
             Err(skipped) => self.skip(skipped),
         }
     }
@@ -251,7 +252,7 @@ where
             None if self.hedge.is_some() => Duration::ZERO,
             None => self.backoff.wait(),
         };
-        let now = Instant::now();
+        let now = clock::now();
         if !now.checked_add(wait).is_some_and(|then| leaves_time(&self.meta, then)) {
             return Err(Skip::Deadline);
         }
@@ -290,8 +291,8 @@ where
 
     /// The call once more, on another endpoint, beside those that are under way.
     fn hedged(&mut self) -> Option<Box<Call>> {
-        let now = Instant::now();
-        let Some(call) = self.hedge.as_ref().and_then(|hedge| hedge.call(&self.meta)) else {
+        let now = clock::now();
+        let Some(call) = self.hedge.as_mut().and_then(|hedge| hedge.call(&self.meta)) else {
             if self.hedge.as_ref().is_some_and(Hedge::is_too_large) {
                 self.skip(Skip::Committed);
             } else {
@@ -313,8 +314,8 @@ where
 
     /// The call that failed last, on another endpoint.
     fn repeated(&mut self) -> Option<Box<Call>> {
-        let copy = self.hedge.as_ref().and_then(|hedge| hedge.call(&self.meta));
-        if !self.can_repeat() || !self.choose(Instant::now()) {
+        let copy = self.hedge.as_mut().and_then(|hedge| hedge.call(&self.meta));
+        if !self.can_repeat() || !self.choose(clock::now()) {
             return None;
         }
         copy.or_else(|| self.last.take()?.call())

@@ -9,11 +9,11 @@ use std::{
 };
 
 use http::{StatusCode, response};
-use tokio::time::Instant;
 
 use crate::{
     alarm::Alarm,
     call::{Exchange, Failed, Terms},
+    clock,
 };
 
 /// Watches one attempt from when it was sent.
@@ -65,7 +65,7 @@ impl Watch {
     ) -> Poll<Result<response::Parts, Failed>> {
         if self.held.is_none() {
             let head = ready!(exchange.poll_head(cx))?;
-            exchange.meta().ledger.answered(Instant::now());
+            exchange.meta().ledger.answered(clock::now());
             let hold = self.hold && exchange.can_rewind();
             let is_all = exchange.is_over() || head.status != StatusCode::OK;
             // Until the call is sent, the endpoint may wait for more of it, and the caller for the head.

@@ -2,10 +2,8 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::request;
-
 use crate::{
-    call::{Call, CallMeta, Copied, Terms},
+    call::{Call, CallMeta, Copied, Head, Terms},
     config::Retry,
 };
 
@@ -13,7 +11,7 @@ use crate::{
 pub(super) struct Hedge {
     /// Time without an answer after which there is another attempt.
     pub(super) after: Duration,
-    head: request::Parts,
+    head: Head,
     body: Rc<Copied>,
 }
 
@@ -21,7 +19,7 @@ impl Hedge {
     /// Of a call that has not been sent; none where its method is not hedged.
     pub(super) fn of(retry: &Retry, call: &mut Call) -> Option<Self> {
         let after = retry.hedge_after(call.head.uri.path())?;
-        Some(Self { after, head: call.head.clone(), body: Copied::of(&mut call.upload) })
+        Some(Self { after, head: call.head.share(), body: Copied::of(&mut call.upload) })
     }
 
     /// Whether the body has come whole.
@@ -35,8 +33,8 @@ impl Hedge {
     }
 
     /// The call once more; none while its body has not come whole, or where that is too large.
-    pub(super) fn call(&self, meta: &Rc<CallMeta>) -> Option<Box<Call>> {
-        let (head, upload) = (self.head.clone(), self.body.upload()?);
+    pub(super) fn call(&mut self, meta: &Rc<CallMeta>) -> Option<Box<Call>> {
+        let (head, upload) = (self.head.share(), self.body.upload()?);
         Some(Box::new(Call { head, upload, meta: Rc::clone(meta), terms: Terms::default() }))
     }
 }

@@ -10,12 +10,14 @@ use std::{
     task::Poll,
 };
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tower::Service;
 
 use crate::{
     alarm::Alarm,
     call::{AttemptError, Call, CallMeta, Reply},
+    clock,
     metrics::AttemptOutcome,
     middleware::balance::{end, feedback},
     model::InFlight,
@@ -25,7 +27,8 @@ use crate::{
 pub(super) struct Race<S: Service<Box<Call>>> {
     inner: S,
     meta: Rc<CallMeta>,
-    running: Vec<Running<S::Future>>,
+    /// Hardly ever more than one.
+    running: SmallVec<[Running<S::Future>; 1]>,
 }
 
 /// One attempt.
@@ -56,10 +59,10 @@ where
     S: Service<Box<Call>, Response = Reply, Error = AttemptError>,
 {
     pub(super) const fn new(inner: S, meta: Rc<CallMeta>) -> Self {
-        Self { inner, meta, running: Vec::new() }
+        Self { inner, meta, running: SmallVec::new_const() }
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
@@ -110,7 +113,7 @@ where
         for mut loser in std::mem::take(&mut self.running) {
             loser.resume(&self.meta);
             feedback::given_up(&self.meta);
-            end(&self.meta, AttemptOutcome::Cancelled, Instant::now());
+            end(&self.meta, AttemptOutcome::Cancelled, clock::now());
         }
         winner.resume(&self.meta);
     }
@@ -135,7 +138,7 @@ impl<S: Service<Box<Call>>> Drop for Race<S> {
             let current = self.meta.in_flight.take();
             running.resume(&self.meta);
             feedback::given_up(&self.meta);
-            end(&self.meta, AttemptOutcome::Cancelled, Instant::now());
+            end(&self.meta, AttemptOutcome::Cancelled, clock::now());
             *self.meta.in_flight.borrow_mut() = current;
         }
     }
