@@ -24,7 +24,7 @@ use crate::{
     config::{ConfigErrors, Loaded, Settings},
     discovery,
     limit::Gates,
-    listener::{BindError, Bound, bind},
+    listener::{BindError, Bound, Door, bind},
     live::Live,
     metrics::Metrics,
     pem::PemError,
@@ -150,15 +150,12 @@ async fn control(
         .collect::<io::Result<_>>()?;
     let workers = Arc::new(workers);
     let mut accepting = JoinSet::new();
-    for (listener, tls) in listeners.into_iter().zip(tls) {
+    for ((listener, tls), configured) in listeners.into_iter().zip(tls).zip(&settings.listeners) {
         let gauge = metrics.downstream_connections(&listener.address());
-        accepting.spawn_local(accept::accept(
-            listener,
-            tls.map(Arc::new),
-            Arc::clone(&workers),
-            gauge,
-            phases.clone(),
-        ));
+        let door = Door::new(Arc::clone(&configured.limits), gauge, &metrics);
+        let tls = tls.map(Arc::new);
+        let workers = Arc::clone(&workers);
+        accepting.spawn_local(accept::accept(listener, tls, workers, door, phases.clone()));
     }
 
     let (drain, mut drain_asked) = mpsc::unbounded_channel();

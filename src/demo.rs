@@ -242,10 +242,7 @@ fn settings(file: &Path) -> Settings {
         }
         other => other.clone(),
     };
-    let listeners = usual
-        .listeners
-        .iter()
-        .map(|listener| Listener { address: free(&listener.address), tls: None });
+    let listeners = usual.listeners.iter().map(|listener| Listener::at(free(&listener.address)));
     Settings {
         listeners: listeners.collect(),
         admin: free(&usual.admin),

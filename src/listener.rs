@@ -6,8 +6,11 @@
 mod answer;
 mod bind;
 mod connection;
+mod guard;
+mod limits;
 mod serve;
 mod why;
 
 pub use bind::{Accepted, BindError, Bound, Incoming, bind};
-pub use connection::serve_connection;
+pub use connection::{OfWorker, serve_connection};
+pub use limits::{Admitted, Breach, Breaches, Door, Place};

@@ -43,6 +43,7 @@ pub struct Metrics {
     connections_opened: IntCounterVec,
     connections: IntGaugeVec,
     downstream_connections: IntGaugeVec,
+    downstream_limited: IntCounterVec,
     config_reloads: IntCounterVec,
     tls: TlsMetrics,
 }
@@ -148,6 +149,12 @@ impl Metrics {
                 "Open connections of applications.",
                 &["listener"],
             ),
+            downstream_limited: counters(
+                &registry,
+                "downstream_limited_total",
+                "Connections and calls of applications ended by a limit of the listener, by which.",
+                &["reason"],
+            ),
             config_reloads: counters(
                 &registry,
                 "config_reloads_total",
@@ -184,6 +191,11 @@ impl Metrics {
     /// Open connections of one listener.
     pub fn downstream_connections(&self, listener: &str) -> prometheus::IntGauge {
         self.downstream_connections.with_label_values(&[listener])
+    }
+
+    /// Connections and calls ended by the listener's limit of this name.
+    pub fn downstream_limited(&self, reason: &str) -> prometheus::IntCounter {
+        self.downstream_limited.with_label_values(&[reason])
     }
 
     /// Ejections from the service, by the rule of this name.

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     drain::Drain,
-    listener::{Incoming, serve_connection},
+    listener::{Admitted, Breaches, OfWorker, serve_connection},
     proxy::{Parts, chain},
     pulse::Pulse,
 };
@@ -55,13 +55,12 @@ pub struct Worker {
 }
 
 /// A connection for a worker; none when no more will come.
-type Delivery = Option<(Incoming, Counted)>;
+type Delivery = Option<(Admitted, Counted)>;
 
-/// A connection that counts until this is dropped, on the worker and on the listener.
+/// A connection that counts until this is dropped.
 #[derive(Debug)]
 pub struct Counted {
     connections: Arc<AtomicUsize>,
-    gauge: prometheus::IntGauge,
 }
 
 impl Worker {
@@ -92,12 +91,11 @@ impl Worker {
     }
 
     /// Gives it a connection to serve.
-    pub fn give(&self, incoming: Incoming, gauge: prometheus::IntGauge) {
+    pub fn give(&self, admitted: Admitted) {
         self.connections.fetch_add(1, Relaxed);
-        gauge.inc();
-        let counted = Counted { connections: Arc::clone(&self.connections), gauge };
+        let counted = Counted { connections: Arc::clone(&self.connections) };
         // A worker that has stopped drops the connection, which closes it.
-        let _ = self.inbox.send(Some((incoming, counted)));
+        let _ = self.inbox.send(Some((admitted, counted)));
     }
 
     /// Says that no more connections will come: it ends after those that it has, once the process
@@ -115,7 +113,6 @@ impl Worker {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Relaxed);
-        self.gauge.dec();
     }
 }
 
@@ -126,17 +123,24 @@ async fn run(
 ) {
     let (drain, pulse) = (Rc::new(Drain::default()), Rc::new(Pulse::default()));
     let chain = chain(&parts, Rc::clone(&drain));
+    let breaches = Rc::new(Breaches::new(&parts.metrics));
     let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
     let mut taking = true;
     while taking || phase.borrow().serves() {
         tokio::select! {
             connection = accepted.recv(), if taking => match connection {
-                Some(Some((connection, counted))) => {
-                    let serving = serve_connection(connection, chain.clone(), Rc::clone(&drain), Rc::clone(&pulse));
+                Some(Some((admitted, counted))) => {
+                    let Admitted { incoming, limits, place } = admitted;
+                    let worker = OfWorker {
+                        drain: Rc::clone(&drain),
+                        pulse: Rc::clone(&pulse),
+                        breaches: Rc::clone(&breaches),
+                    };
+                    let serving = serve_connection(incoming, limits, chain.clone(), worker);
                     let open = open.clone();
                     spawn_local(async move {
                         serving.await;
-                        drop((counted, open));
+                        drop((counted, place, open));
                     });
                 }
                 Some(None) | None => taking = false,

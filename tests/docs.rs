@@ -482,3 +482,22 @@ async fn every_metric_in_the_documents_and_alerts_is_in_a_scrape() {
     }
     assert!(seen > 10, "only {seen} metrics found");
 }
+
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let sources = ["tests/hostile", "tests/behaviour"].map(|folder| {
+        let files = fs::read_dir(root().join(folder)).unwrap();
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect::<String>()
+    });
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let mut seen = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        for test in tests.split('`').filter(|name| name.matches('_').count() > 2) {
+            seen += 1;
+            let is_there = sources.iter().any(|text| text.contains(&format!("fn {test}(")));
+            assert!(is_there, "there is no test {test}");
+        }
+    }
+    assert!(seen > 15, "{seen} tests found");
+}

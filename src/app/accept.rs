@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use prometheus::IntGauge;
 use tokio::sync::watch;
 
 use crate::{
-    listener::{Bound, Incoming},
+    listener::{Bound, Door, Incoming},
     tls::Server,
     worker::{Phase, Worker},
 };
@@ -22,13 +21,13 @@ pub(super) async fn accept(
     listener: Bound,
     tls: Option<Arc<Server>>,
     workers: Arc<Vec<Worker>>,
-    gauge: IntGauge,
+    door: Door,
     mut phase: watch::Receiver<Phase>,
 ) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => deal(Incoming { accepted, tls: tls.clone() }, &workers, &gauge),
+                Ok(accepted) => deal(Incoming { accepted, tls: tls.clone() }, &workers, &door),
                 Err(error) => {
                     tracing::warn!(%error, listener = listener.address(), "cannot accept");
                     tokio::time::sleep(PAUSE).await;
@@ -38,14 +37,16 @@ pub(super) async fn accept(
         }
     }
     while let Some(Ok(accepted)) = listener.accept().now_or_never() {
-        deal(Incoming { accepted, tls: tls.clone() }, &workers, &gauge);
+        deal(Incoming { accepted, tls: tls.clone() }, &workers, &door);
     }
 }
 
 /// To the worker with the fewest connections: few, long-lived connections would spread badly by
 /// chance.
-fn deal(incoming: Incoming, workers: &[Worker], gauge: &IntGauge) {
-    if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections()) {
-        worker.give(incoming, gauge.clone());
+fn deal(incoming: Incoming, workers: &[Worker], door: &Door) {
+    if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections())
+        && let Some(admitted) = door.admit(incoming)
+    {
+        worker.give(admitted);
     }
 }

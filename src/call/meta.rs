@@ -49,6 +49,8 @@ pub struct CallMeta {
     pub key: Cell<Option<u64>>,
     /// Whether the caller asked for `pillion-why`.
     pub explain: Cell<bool>,
+    /// What the listener found wrong with it: the answer that it gets, and nothing else.
+    pub refused: Cell<Option<Box<CallError>>>,
     /// Service that it asks for, where this worker has not met that yet.
     pub named: OnceCell<ServiceName>,
     /// Name of the route that answered it by itself.
@@ -151,6 +153,7 @@ impl CallMeta {
             source,
             key: Cell::new(None),
             explain: Cell::new(false),
+            refused: Cell::new(None),
             named: OnceCell::new(),
             answered_by: OnceCell::new(),
             target: OnceCell::new(),

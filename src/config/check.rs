@@ -6,6 +6,7 @@
 
 mod eject;
 mod limits;
+mod listener_limits;
 mod register;
 mod retry;
 mod route;
@@ -212,7 +213,8 @@ fn listeners(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Option<Ve
             note(key, format!("listener.address: {address} is given twice"), problems);
         }
         let tls = tls::listener(table.get_ref(), folder, problems);
-        listeners.push(Listener { address: address.clone(), tls });
+        let limits = table.get_ref().limits.get().map(listener_limits::limits).unwrap_or_default();
+        listeners.push(Listener { address: address.clone(), tls, limits: Arc::new(limits) });
     }
     Some(listeners)
 }

@@ -4,6 +4,7 @@
 //! file does: passwords and keys are in files of their own, which are only named.
 
 mod eject;
+mod listener;
 mod register;
 mod route;
 mod tls;
@@ -201,8 +202,32 @@ mod tests {
             access_log = "json"
             state_dir = "/var/lib/pillion"
             node = { service = "shop", id = "shop-1", cluster = "c", zone = "z", env = "prod" }
-            listener = [{ address = "127.0.0.1:0" }, { address = "unix:/run/pillion.sock" }, { address = "[::]:8443", tls = { cert = "c.pem", key = "/k.pem", client_ca = "ca.pem", allow = ["spiffe://prod/*", "a"], min_version = "1.2" } }]
             admin.address = "[::1]:0"
+            [[listener]]
+            address = "127.0.0.1:0"
+            [[listener]]
+            address = "[::]:8443"
+            [listener.tls]
+            cert = "c.pem"
+            key = "/k.pem"
+            client_ca = "ca.pem"
+            allow = ["spiffe://prod/*", "a"]
+            min_version = "1.2"
+            [[listener]]
+            address = "unix:/run/pillion.sock"
+            [listener.limits]
+            max_connections = 7
+            max_connections_per_peer = 0
+            max_streams = 100
+            max_header_size = "16KiB"
+            max_headers = 100
+            header_timeout = "5s"
+            idle_timeout = "0s"
+            max_age = "1h"
+            stall_timeout = "30s"
+            max_buffered = "1MiB"
+            max_resets = 50
+            max_odd_frames = 0
             [[source]]
             name = "a"
             endpoints = ["https://a:2379", "https://b:2379"]

@@ -63,8 +63,13 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
 fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErrors> {
     let Overrides { listen, admin, etcd, prefix, format, workers } = overrides;
     if !listen.is_empty() {
-        settings.listeners =
-            listen.iter().map(|address| Listener { address: address.clone(), tls: None }).collect();
+        // What the file says of its first listener goes for those of the flags, too.
+        let first = settings.listeners.first().cloned();
+        let at = |address: &SocketPath| match &first {
+            Some(first) => Listener { address: address.clone(), ..first.clone() },
+            None => Listener::at(address.clone()),
+        };
+        settings.listeners = listen.iter().map(at).collect();
     }
     if let Some(admin) = admin {
         settings.admin = admin.clone();

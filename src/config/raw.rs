@@ -6,6 +6,7 @@
 //! are written back. Defaults are those of [`super::Settings`].
 
 mod eject;
+mod listener_limits;
 mod register;
 mod route;
 mod tls;
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use toml::Spanned;
 
 pub(super) use eject::{RawEject, RawHealth};
+pub(super) use listener_limits::RawListenerLimits;
 pub(super) use register::{RawRegister, RawRegisterHealth};
 pub(super) use route::{RawBranch, RawFault, RawHeaderChanges, RawRespond, RawRoute};
 pub(super) use tls::{RawListenerTls, RawTls};
@@ -100,6 +102,8 @@ table! {
         address: SocketPath,
         /// TLS towards applications.
         tls: RawListenerTls,
+        /// What applications may do.
+        limits: RawListenerLimits,
     }
 }
 

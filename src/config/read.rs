@@ -167,6 +167,14 @@ mod tests {
             ("access_log = true", "1:14: access_log: found true"),
             ("node.env = \"pr\\nod\"", "1:12: node.env: \"pr\\nod\" cannot be used"),
             ("[[listener]]", "1:1: listener: `address` is missing"),
+            (
+                "[[listener]]\naddress = \"[::]:1\"\nlimits.max_header_size = \"1GiB\"",
+                "3:26: listener.limits.max_header_size: \"1GiB\" is out of range; allowed: a size",
+            ),
+            (
+                "[[listener]]\naddress = \"[::]:1\"\nlimits.max_streams = 0",
+                "3:22: listener.limits.max_streams: found the number 0",
+            ),
             ("listener = []", "1:12: listener: at least one is needed"),
             ("[listener]\naddress = \"[::]:1\"", "1:1: listener: found a table"),
             ("admin.address = \"localhost:1\"", "1:17: admin.address: \"localhost:1\" is not an"),

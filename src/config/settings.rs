@@ -20,6 +20,7 @@ pub use route::{
 use super::HashOn;
 use super::eject::{Eject, EndpointHealth};
 use super::limits::Limits;
+use super::listener_limits::ListenerLimits;
 use super::register::Register;
 use super::retry::Retry;
 use super::tls::{EndpointTls, ListenerTls};
@@ -94,7 +95,7 @@ impl Default for Settings {
             access_log: AccessLog::default(),
             state_dir: None,
             node: Node::default(),
-            listeners: vec![Listener { address: loopback(4140), tls: None }],
+            listeners: vec![Listener::at(loopback(4140))],
             admin: loopback(4191),
             sources: vec![Source {
                 name: Source::DEFAULT_NAME.into(),
@@ -159,6 +160,15 @@ pub struct Listener {
     pub address: SocketPath,
     /// How it speaks TLS; none for plaintext.
     pub tls: Option<ListenerTls>,
+    /// What applications may do there.
+    pub limits: Arc<ListenerLimits>,
+}
+
+impl Listener {
+    /// A listener at `address`, in plaintext and with the default limits.
+    pub fn at(address: SocketPath) -> Self {
+        Self { address, tls: None, limits: Arc::default() }
+    }
 }
 
 /// Whom this proxy speaks for; sent upstream as `pillion-caller*`, where not empty.

@@ -5,6 +5,7 @@
 
 mod register;
 mod route;
+mod size;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,6 +13,8 @@ pub(super) use register::{HealthKind, HttpUrl, Ttl};
 pub(super) use route::{
     AuthorityPattern, ChangedHeader, MatchedHeader, Method, PathPrefix, ValuePattern,
 };
+
+pub(super) use size::Size;
 
 use super::{
     HashOn,

@@ -1,16 +1,20 @@
 //! One HTTP/2 connection of an application.
 
 use std::{
-    future::{Future, ready},
-    net::IpAddr,
+    future::{Future, pending, poll_fn, ready},
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use h2::server::{self, Connection};
+use h2::{
+    RecvStream,
+    server::{self, Connection, SendResponse},
+};
+use http::Request;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -19,19 +23,21 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{Accepted, Incoming, serve::serve};
+use super::{
+    Accepted, Incoming,
+    guard::{Guard, Guarded, Look, Watch},
+    limits::{Breach, Breaches},
+    serve::serve,
+};
 use crate::{
     alarm::Alarm,
     call::{Call, CallError, Reply},
+    config::ListenerLimits,
     drain::Drain,
     pulse::Pulse,
     tls::Server,
 };
 
-/// From accept to the end of the client's preface.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Streams that one connection may have open.
-const MAX_STREAMS: u32 = 1000;
 /// Bytes of one request body held for an endpoint that is slow to take it.
 const STREAM_WINDOW: u32 = 128 << 10;
 /// Bytes of all request bodies of a connection. Wide, so that one call whose endpoint does not read
@@ -39,15 +45,27 @@ const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Bytes of one answer held for an application that is slow to take it.
 const SEND_BUFFER: usize = 128 << 10;
-/// Largest head that is decoded. Far above what is let through (see `admit`), so that a call with
-/// too much metadata is refused by itself and does not take its connection along: h2 ends the
+/// Largest head that is decoded. Far above what is let through (`max_header_size`), so that a call
+/// with too much metadata is refused by itself and does not take its connection along: h2 ends the
 /// connection at four times this.
 const MAX_HEADER_LIST: u32 = 1 << 20;
 /// What small DATA frames may cost before they are read: 16 000 of them. h2's own allowance would
 /// end the connection of an application that writes thousands of small messages at once.
 const DATA_FRAME_BUDGET: usize = 4 << 20;
-/// How often a connection that was told to go away is looked at.
+/// How often a connection that was told to go away is looked at, and how long one that was cut off may
+/// take to hear why.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What a worker has for all its connections.
+#[derive(Clone, Debug)]
+pub struct OfWorker {
+    /// Whether it is stopping.
+    pub drain: Rc<Drain>,
+    /// What keeps its timer awake.
+    pub pulse: Rc<Pulse>,
+    /// Where is noted who went beyond a limit.
+    pub breaches: Rc<Breaches>,
+}
 
 /// One accepted connection, until it is over.
 ///
@@ -55,23 +73,23 @@ const LINGER: Duration = Duration::from_secs(1);
 /// as the connection is open, idle or not.
 pub fn serve_connection<C>(
     incoming: Incoming,
+    limits: Arc<ListenerLimits>,
     chain: C,
-    drain: Rc<Drain>,
-    pulse: Rc<Pulse>,
+    worker: OfWorker,
 ) -> Pin<Box<dyn Future<Output = ()>>>
 where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
+    let guard = Rc::new(Guard::new(limits, incoming.accepted.source()));
     let registered = match (incoming.accepted, incoming.tls) {
         (Accepted::Tcp(stream), None) => TcpStream::from_std(stream).map(|stream| {
-            let source = stream.peer_addr().ok().map(|peer| peer.ip());
-            Box::pin(run(stream, source, chain, drain, pulse)) as Pin<Box<dyn Future<Output = ()>>>
+            Box::pin(run(stream, guard, chain, worker)) as Pin<Box<dyn Future<Output = ()>>>
         }),
         (Accepted::Tcp(stream), Some(server)) => TcpStream::from_std(stream)
-            .map(|stream| Box::pin(run_tls(stream, server, chain, drain, pulse)) as _),
+            .map(|stream| Box::pin(run_tls(stream, server, guard, chain, worker)) as _),
         (Accepted::Unix(stream), _) => UnixStream::from_std(stream)
-            .map(|stream| Box::pin(run(stream, None, chain, drain, pulse)) as _),
+            .map(|stream| Box::pin(run(stream, guard, chain, worker)) as _),
     };
     registered.unwrap_or_else(|error| {
         tracing::debug!(%error, "connection not served");
@@ -82,18 +100,17 @@ where
 async fn run_tls<C>(
     tcp: TcpStream,
     server: Arc<Server>,
+    guard: Rc<Guard>,
     chain: C,
-    drain: Rc<Drain>,
-    pulse: Rc<Pulse>,
+    worker: OfWorker,
 ) where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    let source = tcp.peer_addr().ok().map(|peer| peer.ip());
-    match Box::pin(server.accept(tcp, HANDSHAKE)).await {
-        Ok(secured) => Box::pin(run(secured.stream, source, chain, drain, pulse)).await,
+    match Box::pin(server.accept(tcp, guard.limits.header_timeout)).await {
+        Ok(secured) => Box::pin(run(secured.stream, guard, chain, worker)).await,
         Err(failure) => {
-            let peer = source.map_or_else(String::new, |ip| ip.to_string());
+            let peer = guard.source.map_or_else(String::new, |ip| ip.to_string());
             tracing::info!(
                 peer,
                 reason = failure.why.as_str(),
@@ -104,27 +121,48 @@ async fn run_tls<C>(
     }
 }
 
-async fn run<T, C>(io: T, source: Option<IpAddr>, mut chain: C, drain: Rc<Drain>, pulse: Rc<Pulse>)
+async fn run<T, C>(io: T, guard: Rc<Guard>, mut chain: C, worker: OfWorker)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    let Some(mut connection) = Box::pin(begin(io, Rc::clone(&drain))).await else { return };
+    let OfWorker { drain, pulse, breaches } = worker;
+    let io = Guarded::new(io, Rc::clone(&guard));
+    let Some(mut connection) = Box::pin(begin(io, &guard, Rc::clone(&drain), &breaches)).await
+    else {
+        return;
+    };
     let mut begun = pin!(drain.begun());
     let mut told = false;
     let mut linger = Alarm::after(LINGER);
-    loop {
+    let mut watch = Watch::new(&guard);
+    let mut calls = 0u32;
+    let breach = loop {
         tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
+            next = poll_fn(|cx| poll_next(cx, &mut connection, &guard, &mut watch, calls)) => match next {
+                Next::Call(request, respond) => {
                     pulse.beat();
+                    calls = calls.wrapping_add(1);
+                    guard.call_came();
                     // Boxed: the runtime moves what it is given several times.
-                    spawn_local(Box::pin(serve(request, respond, source, &mut chain)));
+                    spawn_local(Box::pin(serve(request, respond, &guard, &breaches, &mut chain)));
                 }
-                Some(Err(error)) => return tracing::debug!(%error, "connection ended"),
-                None => return,
+                Next::Breach(breach) => break breach,
+                Next::GoAway if !told => {
+                    told = true;
+                    connection.graceful_shutdown();
+                    linger = Alarm::after(LINGER);
+                }
+                Next::GoAway => {}
+                Next::Ended(Some(error)) => {
+                    if error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+                        breaches.note(Breach::Http2, guard.source);
+                    }
+                    return tracing::debug!(%error, "connection ended");
+                }
+                Next::Ended(None) => return,
             },
             () = &mut begun, if !told => {
                 told = true;
@@ -136,26 +174,73 @@ where
                 linger = Alarm::after(LINGER);
             }
         }
+    };
+    breaches.note(breach, guard.source);
+    Box::pin(cut_off(&mut connection, breach)).await;
+}
+
+/// What a connection brings; mostly calls, which are not boxed for the sake of the others.
+#[allow(clippy::large_enum_variant, reason = "as said")]
+enum Next {
+    Call(Request<RecvStream>, SendResponse<Bytes>),
+    Breach(Breach),
+    GoAway,
+    Ended(Option<h2::Error>),
+}
+
+fn poll_next<T: AsyncRead + AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    connection: &mut Connection<Guarded<T>, Bytes>,
+    guard: &Guard,
+    watch: &mut Watch,
+    calls: u32,
+) -> Poll<Next> {
+    if guard.breach().is_none() {
+        match connection.poll_accept(cx) {
+            Poll::Ready(Some(Ok((request, respond)))) => {
+                return Poll::Ready(Next::Call(request, respond));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Next::Ended(Some(error))),
+            Poll::Ready(None) => return Poll::Ready(Next::Ended(None)),
+            Poll::Pending => guard.no_more_calls(),
+        }
     }
+    if let Some(breach) = guard.breach() {
+        return Poll::Ready(Next::Breach(breach));
+    }
+    watch.poll(cx, guard, calls, || connection.has_streams()).map(|found| match found {
+        Look::Breach(breach) => Next::Breach(breach),
+        Look::Idle | Look::Old => Next::GoAway,
+    })
 }
 
 /// Exchanges prefaces; none if the client has no good one in time.
-async fn begin<T>(io: T, drain: Rc<Drain>) -> Option<Connection<T, Bytes>>
+async fn begin<T>(
+    io: Guarded<T>,
+    guard: &Guard,
+    drain: Rc<Drain>,
+    breaches: &Breaches,
+) -> Option<Connection<Guarded<T>, Bytes>>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let handshake = server::Builder::new()
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(guard.limits.max_streams)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_LIST)
         .data_frame_budget(DATA_FRAME_BUDGET)
+        // It would count them for as long as the connection is there; the guard does for a while.
+        .max_local_error_reset_streams(None)
         .handshake::<_, Bytes>(io);
+    let limit = guard.limits.header_timeout;
     let late = async {
         // Whoever has nothing to say yet must not hold a process that stops.
-        let _ = timeout(HANDSHAKE - LINGER, drain.begun()).await;
-        sleep(LINGER).await;
+        match timeout(limit, drain.begun()).await {
+            Ok(()) => sleep(LINGER.min(limit)).await,
+            Err(_) => breaches.note(Breach::HeaderTimeout, guard.source),
+        }
     };
     tokio::select! {
         handshake = handshake => handshake
@@ -166,6 +251,25 @@ where
             None
         }
     }
+}
+
+/// Ends a connection and all its calls, with the reason where that can still be said.
+async fn cut_off<T>(connection: &mut Connection<Guarded<T>, Bytes>, breach: Breach)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    if breach == Breach::Stalled {
+        return;
+    }
+    connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+    // Closed with bytes unread, the system would throw away what has not been sent. Nor are they read:
+    // who floods has to wait.
+    let said = async {
+        let closed = poll_fn(|cx| connection.poll_closed(cx)).await;
+        tracing::debug!(?closed, "a connection was told why it is cut off");
+        pending::<()>().await;
+    };
+    let _ = timeout(LINGER, said).await;
 }
 
 /// h2 ends a connection once the client has answered a PING. A client that does not answer must not
@@ -185,8 +289,10 @@ mod tests {
         let (io, _peer) = tokio::io::duplex(1);
         let chain =
             tower::service_fn(|_: Box<Call>| std::future::pending::<Result<Reply, CallError>>());
-        let (drain, pulse) = Default::default();
-        let whole = size_of_val(&run(io, None, chain, drain, pulse));
+        let breaches = Rc::new(Breaches::new(&crate::metrics::Metrics::new()));
+        let worker = OfWorker { drain: Rc::default(), pulse: Rc::default(), breaches };
+        let guard = Rc::new(Guard::new(Arc::default(), None));
+        let whole = size_of_val(&run(io, guard, chain, worker));
         let of_h2 = size_of::<Connection<tokio::io::DuplexStream, Bytes>>();
         assert!(whole < of_h2 + 512, "{whole} bytes, of which h2 has {of_h2}");
     }

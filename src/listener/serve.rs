@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    net::IpAddr,
+    mem,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
@@ -10,22 +10,29 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tower::Service;
 
-use super::answer;
+use super::{
+    answer,
+    guard::Guard,
+    limits::{Breach, Breaches},
+};
 use crate::{
     alarm::Alarm,
     call::{Broken, Call, CallError, CallMeta, Exchange, Head, Outcome, Reply, Terms, Upload},
     clock,
+    config::ListenerLimits,
     middleware::exceeded,
+    model::Reason,
 };
 
 /// Puts a call on the chain; the future that comes back is the call.
 pub(super) fn serve<C>(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-    source: Option<IpAddr>,
+    guard: &Rc<Guard>,
+    breaches: &Breaches,
     chain: &mut C,
 ) -> impl Future<Output = ()> + use<C>
 where
@@ -33,7 +40,11 @@ where
 {
     clock::hold(|| {
         let (head, body) = request.into_parts();
-        let meta = Rc::new(CallMeta::new(&head, source));
+        let meta = Rc::new(CallMeta::new(&head, guard.source));
+        if let Err((breach, error)) = check_size(&head.headers, &guard.limits) {
+            breaches.note(breach, guard.source);
+            meta.refused.set(Some(Box::new(error)));
+        }
         let call = Box::new(Call {
             head: Head::Own(head),
             upload: Upload::new(body),
@@ -41,7 +52,7 @@ where
             terms: Terms::default(),
         });
         let replying = chain.call(call);
-        Serving { call: finish(replying, respond, meta) }
+        Serving { call: finish(replying, respond, meta, Rc::clone(guard)) }
     })
 }
 
@@ -65,19 +76,33 @@ async fn finish(
     replying: impl Future<Output = Result<Reply, CallError>>,
     mut respond: SendResponse<Bytes>,
     meta: Rc<CallMeta>,
+    guard: Rc<Guard>,
 ) {
     let reply = {
         let mut replying = pin!(replying);
-        poll_fn(|cx| match replying.as_mut().poll(cx) {
-            Poll::Ready(Ok(reply)) => Poll::Ready(Some(Ok(reply))),
-            // The caller may go away before there is anything to tell it, which also ends the call.
-            failed_or_pending => match respond.poll_reset(cx) {
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => failed_or_pending.map(Some),
-            },
+        let mut asked = false;
+        poll_fn(|cx| {
+            // A call that was reset before anyone looked at it must not reach an endpoint.
+            let first = !mem::replace(&mut asked, true);
+            if first && respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            match replying.as_mut().poll(cx) {
+                Poll::Ready(Ok(reply)) => Poll::Ready(Some(Ok(reply))),
+                failed_or_pending if first => failed_or_pending.map(Some),
+                // The caller may go away before there is anything to tell it, which also ends the call.
+                failed_or_pending => match respond.poll_reset(cx) {
+                    Poll::Ready(_) => Poll::Ready(None),
+                    Poll::Pending => failed_or_pending.map(Some),
+                },
+            }
         })
         .await
     };
+    match &reply {
+        Some(_) => guard.answered(),
+        None => guard.broke_off(&meta),
+    }
     match reply {
         Some(Ok(reply)) => relay(reply, respond, &meta).await,
         Some(Err(error)) => {
@@ -86,6 +111,26 @@ async fn finish(
         }
         None => {}
     }
+}
+
+/// The sizes that a head may have. One that is larger still, h2 answers with 431.
+fn check_size(headers: &HeaderMap, limits: &ListenerLimits) -> Result<(), (Breach, CallError)> {
+    let refuse = |breach: Breach, text| Err((breach, CallError::new(Reason::Overloaded, text)));
+    let (count, most) = (headers.len(), limits.max_headers);
+    if count > most as usize {
+        let text = format!("{count} headers, at most {most} are let through; see max_headers");
+        return refuse(Breach::Headers, text);
+    }
+    let bytes: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let most = limits.max_header_size;
+    if bytes > most as usize {
+        let text = format!(
+            "metadata of {bytes} bytes, at most {most} are let through; see max_header_size"
+        );
+        return refuse(Breach::HeaderSize, text);
+    }
+    Ok(())
 }
 
 /// Passes the answer on: head, body, trailers.

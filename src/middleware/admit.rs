@@ -1,5 +1,5 @@
-//! Refuses what this proxy will not take on: calls that arrive long after it was told to stop, heads
-//! larger than anyone should have to carry, and calls beyond `max_in_flight`.
+//! Refuses what this proxy will not take on: calls that arrive long after it was told to stop, those that
+//! the listener found something wrong with, and calls beyond `max_in_flight`.
 
 use std::{
     rc::Rc,
@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::HeaderMap;
 use tower::{Layer, Service};
 
 use crate::{
@@ -16,10 +15,6 @@ use crate::{
     limit::Gates,
     model::Reason,
 };
-
-/// Largest request head after HPACK: names, values and 32 bytes each (RFC 9113 section 6.5.2).
-/// A head larger than this, up to 1 MiB, is refused on its stream; h2 refuses larger ones with 431.
-const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// Makes [`Admit`].
 #[derive(Clone, Debug)]
@@ -62,11 +57,8 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Admit<S> {
             let text = "this proxy is stopping; connect again and retry";
             return Either::Right(ready(Err(CallError::new(Reason::Draining, text))));
         }
-        let bytes = header_bytes(&call.head.headers);
-        if bytes > MAX_HEADER_BYTES {
-            let text =
-                format!("metadata of {bytes} bytes, at most {MAX_HEADER_BYTES} are let through");
-            return Either::Right(ready(Err(CallError::new(Reason::Overloaded, text))));
+        if let Some(error) = call.meta.refused.take() {
+            return Either::Right(ready(Err(*error)));
         }
         match self.gates.enter() {
             Ok(place) => call.meta.places.borrow_mut().extend(place),
@@ -78,8 +70,4 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Admit<S> {
         }
         Either::Left(self.inner.call(call))
     }
-}
-
-fn header_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }

@@ -12,12 +12,10 @@ use crate::backend::{Backend, Incoming, trailers};
 use crate::client::{Client, get, message};
 use crate::program::{Pillion, endpoint};
 use crate::raw::{
-    ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PADDED, PING, RST_STREAM, SETTINGS,
-    Wire, grpc_fields, header_block, serve,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PADDED, PING,
+    RST_STREAM, SETTINGS, Wire, grpc_fields, header_block, serve,
 };
 use crate::wait::soon;
-
-const CONTINUATION: u8 = 9;
 
 /// A backend that answers with the number of bytes it got, and a proxy to it.
 async fn counting() -> (Backend, Pillion) {

@@ -22,6 +22,7 @@ mod program;
 #[path = "../support/python.rs"]
 mod python;
 #[path = "../support/raw.rs"]
+#[allow(dead_code, reason = "tests/hostile uses the rest")]
 mod raw;
 #[path = "../support/tls.rs"]
 mod tls;

@@ -1,10 +1,11 @@
 //! HTTP/2 frame by frame, for what no library would send or show.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, iter, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::sleep,
 };
 
 use crate::wait::soon;
@@ -14,11 +15,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
@@ -83,13 +87,26 @@ pub(crate) fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            // Lengths of 127 and more would need another form.
-            assert!(text.len() < 127);
-            block.push(text.len() as u8);
+            block.extend(length(text.len()));
             block.extend_from_slice(text.as_bytes());
         }
     }
     block
+}
+
+/// A length as HPACK writes it before a string that is not Huffman coded (RFC 7541 section 5.1).
+fn length(length: usize) -> Vec<u8> {
+    if length < 127 {
+        return vec![length as u8];
+    }
+    let mut rest = length - 127;
+    let more = iter::from_fn(|| {
+        let byte = (rest > 0).then_some((rest % 128) as u8 | if rest >= 128 { 128 } else { 0 })?;
+        rest /= 128;
+        Some(byte)
+    });
+    let more: Vec<_> = more.collect();
+    iter::once(127).chain(if more.is_empty() { vec![0] } else { more }).collect()
 }
 
 /// Pseudo-headers and headers of a gRPC call to `authority`.
@@ -102,6 +119,15 @@ pub(crate) fn grpc_fields(authority: &str) -> [(&str, &str); 6] {
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ]
+}
+
+/// How a flood ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flooded {
+    /// All of it was taken, and a PING behind it answered.
+    Taken,
+    /// It was cut off: with the code of a GOAWAY, or without.
+    CutOff(Option<u32>),
 }
 
 /// One side of a connection.
@@ -133,6 +159,23 @@ impl Wire {
     pub(crate) async fn send(&mut self, frames: &[Frame]) {
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
         self.0.write_all(&bytes).await.unwrap();
+    }
+
+    /// Sends frames and waits until the other side has read them; the code of its GOAWAY if it has had
+    /// enough, none if it closes without one.
+    pub(crate) async fn pass(&mut self, frames: &[Frame]) -> Result<(), Option<u32>> {
+        let ping = Frame::new(PING, 0, 0, b"read-it?");
+        let bytes: Vec<u8> = frames.iter().chain([&ping]).flat_map(Frame::bytes).collect();
+        // What went wrong, the next read tells.
+        let _ = self.0.write_all(&bytes).await;
+        loop {
+            match self.receive().await {
+                Some(frame) if frame.kind == GOAWAY => return Err(Some(frame.code())),
+                Some(frame) if frame.kind == PING && frame.flags & ACK != 0 => return Ok(()),
+                Some(_) => {}
+                None => return Err(None),
+            }
+        }
     }
 
     /// The next frame; none at the end of the connection. SETTINGS and PING are answered.
@@ -172,19 +215,68 @@ impl Wire {
         frames
     }
 
+    /// Sends all of `pieces`, reading what comes meanwhile, until it is cut off.
+    pub(crate) async fn flood(self, pieces: impl IntoIterator<Item = Vec<u8>>) -> Flooded {
+        self.flood_slowly(pieces, Duration::ZERO).await
+    }
+
+    /// The same, with a pause behind each piece.
+    pub(crate) async fn flood_slowly(
+        self,
+        pieces: impl IntoIterator<Item = Vec<u8>>,
+        pause: Duration,
+    ) -> Flooded {
+        const MARK: &[u8] = b"the-last";
+        let (mut reader, mut writer) = self.0.into_split();
+        let writing = async {
+            for piece in pieces.into_iter().chain([Frame::new(PING, 0, 0, MARK).bytes()]) {
+                if writer.write_all(&piece).await.is_err() {
+                    break;
+                }
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
+            }
+            // Not closed before the other side has had its say.
+            std::future::pending::<()>().await;
+        };
+        let reading = async {
+            let mut code = None;
+            while let Ok(frame) = read_frame(&mut reader).await {
+                match frame.kind {
+                    GOAWAY => code = Some(frame.code()),
+                    PING if frame.payload == MARK => return Flooded::Taken,
+                    _ => {}
+                }
+            }
+            Flooded::CutOff(code)
+        };
+        soon("the end of a flood", async {
+            tokio::select! {
+                () = writing => unreachable!("it waits for ever"),
+                ended = reading => ended,
+            }
+        })
+        .await
+    }
+
     /// Closes it as a killed process does, with a TCP reset.
     pub(crate) fn abort(self) {
         self.0.set_zero_linger().unwrap();
     }
 
     async fn read(&mut self) -> io::Result<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).await?;
-        let [a, b, c, kind, flags, stream @ ..] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        self.0.read_exact(&mut payload).await?;
-        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+        read_frame(&mut self.0).await
     }
+}
+
+async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
+    let mut head = [0; 9];
+    from.read_exact(&mut head).await?;
+    let [a, b, c, kind, flags, stream @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    from.read_exact(&mut payload).await?;
+    Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
 }
 
 /// A server on a free port, until the end of the test. `each` is given every connection once preface

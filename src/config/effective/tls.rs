@@ -3,20 +3,9 @@
 use std::path::PathBuf;
 
 use crate::config::{
-    raw::{RawListener, RawListenerTls, RawTls},
-    settings::Listener,
-    table::Key,
+    raw::{RawListenerTls, RawTls},
     tls::{AskedName, EndpointTls, ListenerTls},
 };
-
-impl From<&Listener> for RawListener {
-    fn from(Listener { address, tls }: &Listener) -> Self {
-        Self {
-            address: address.clone().into(),
-            tls: tls.as_ref().map(RawListenerTls::from).map_or_else(Key::default, Key::from),
-        }
-    }
-}
 
 impl From<&ListenerTls> for RawListenerTls {
     fn from(tls: &ListenerTls) -> Self {

@@ -1,0 +1,147 @@
+//! What one connection of an application may do: it keeps count, and says when it is too much.
+//!
+//! [`Guarded`] and the calls of the connection tell a [`Guard`] what happens; `connection` asks it
+//! whether to go on. What a well-behaved application does costs additions: the clock is only looked at
+//! when something is held up or a count is full.
+
+mod bucket;
+mod frames;
+mod io;
+mod watch;
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+pub(super) use io::Guarded;
+pub(super) use watch::{Look, Watch};
+
+use super::limits::Breach;
+use crate::{call::CallMeta, clock, config::ListenerLimits};
+use bucket::Bucket;
+use frames::Tally;
+
+/// A call that was broken off later than this has taken a place in `max_streams` for long enough.
+const EARLY: Duration = Duration::from_secs(1);
+/// An application's clock may ring so much before ours.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
+
+/// What is known of a connection.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// The limits of its listener.
+    pub(super) limits: Arc<ListenerLimits>,
+    /// Address of the application; none on a Unix socket.
+    pub(super) source: Option<IpAddr>,
+    accepted: Instant,
+    breach: Cell<Option<Breach>>,
+    /// Whether a frame has come.
+    heard: Cell<bool>,
+    /// Since when a head has been coming.
+    within_head: Cell<Option<Instant>>,
+    /// Since when nothing could be written.
+    blocked: Cell<Option<Instant>>,
+    /// Frames that carry nothing; one counts two, so that a write can make up for half of one.
+    odd: RefCell<Bucket>,
+    resets: RefCell<Bucket>,
+    /// Streams that were opened, less the calls that came of them.
+    lost: Cell<i32>,
+    /// Of `lost`, those that have been counted.
+    counted: Cell<i32>,
+}
+
+impl Guard {
+    /// The guard of a connection that has just been accepted.
+    pub(super) fn new(limits: Arc<ListenerLimits>, source: Option<IpAddr>) -> Self {
+        let now = Instant::now();
+        Self {
+            odd: RefCell::new(Bucket::new(limits.max_odd_frames.saturating_mul(2), now)),
+            resets: RefCell::new(Bucket::new(limits.max_resets, now)),
+            limits,
+            source,
+            accepted: now,
+            breach: Cell::default(),
+            heard: Cell::default(),
+            within_head: Cell::default(),
+            blocked: Cell::default(),
+            lost: Cell::default(),
+            counted: Cell::default(),
+        }
+    }
+
+    /// Why the connection has to end, if it has.
+    pub(super) const fn breach(&self) -> Option<Breach> {
+        self.breach.get()
+    }
+
+    /// A call has been taken off the connection.
+    pub(super) fn call_came(&self) {
+        self.lost.update(|lost| lost.wrapping_sub(1));
+    }
+
+    /// All calls that came have been taken off. Streams of which none came were malformed, or too
+    /// many: h2 has reset them.
+    pub(super) fn no_more_calls(&self) {
+        let (lost, counted) = (self.lost.get(), self.counted.get());
+        // While it cannot write, h2 keeps streams that it has read.
+        if lost != counted && self.blocked.get().is_none() {
+            self.counted.set(lost);
+            self.count_resets(lost.saturating_sub(counted).max(0).unsigned_abs());
+        }
+    }
+
+    /// A call was answered, whatever the answer.
+    pub(super) fn answered(&self) {
+        self.resets.borrow_mut().forgive(1);
+    }
+
+    /// A call ended without an answer: the application reset it, or did what made h2 reset it.
+    pub(super) fn broke_off(&self, call: &CallMeta) {
+        let now = clock::now();
+        let late = call.deadline.get().is_some_and(|deadline| deadline <= now + CLOCKS_DIFFER);
+        if !late && now.saturating_duration_since(call.arrived) < EARLY {
+            self.count_resets(1);
+        }
+    }
+
+    fn count_resets(&self, resets: u32) {
+        if self.resets.borrow_mut().overflows(resets, Instant::now) {
+            self.breach.set(Some(Breach::Resets));
+        }
+    }
+
+    fn read(&self, tally: Tally, is_within_head: bool) {
+        if tally.carrying + tally.odd > 0 {
+            self.heard.set(true);
+        }
+        if tally.opened > 0 {
+            self.lost.update(|lost| lost.wrapping_add_unsigned(tally.opened));
+        }
+        let mut odd = self.odd.borrow_mut();
+        odd.forgive(tally.carrying * 2);
+        if tally.odd > 0 && odd.overflows(tally.odd * 2, Instant::now) {
+            self.breach.set(Some(Breach::OddFrames));
+        }
+        if is_within_head != self.within_head.get().is_some() {
+            self.within_head.set(is_within_head.then(Instant::now));
+        }
+    }
+
+    fn wrote(&self) {
+        self.odd.borrow_mut().forgive(1);
+        if self.blocked.get().is_some() {
+            self.blocked.set(None);
+        }
+    }
+
+    fn cannot_write(&self) {
+        if self.blocked.get().is_none() {
+            self.blocked.set(Some(Instant::now()));
+        }
+    }
+}
