@@ -7,6 +7,7 @@
 //!
 //! An alarm belongs to the thread that polls it first, which must run local tasks: the worker.
 
+mod bell;
 mod wheel;
 
 use std::{
@@ -19,15 +20,16 @@ use std::{
     time::Duration,
 };
 
-use crate::clock;
-
 use smallvec::SmallVec;
 use tokio::{
     task::spawn_local,
     time::{Instant, Sleep, sleep_until},
 };
 
+pub use bell::Bell;
 use wheel::{Key, Wheel};
+
+use crate::clock;
 
 thread_local! {
     static CLOCK: RefCell<Clock> = RefCell::default();
@@ -45,7 +47,8 @@ struct Clock {
     ticker: Option<Waker>,
 }
 
-/// Ready once its time has come. Dropping it takes it back.
+/// Ready once its time has come. Dropping it takes it back. Within [`Bell::poll`] it has no place of its
+/// own in the wheel.
 #[derive(Debug)]
 pub struct Alarm {
     at: Instant,
@@ -66,45 +69,60 @@ impl Alarm {
         // A time that cannot be said never comes.
         Self::at(now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(1 << 30)))
     }
-
-    fn arm(&mut self, waker: &Waker) -> Poll<()> {
-        let now = clock::now();
-        if now >= self.at {
-            return Poll::Ready(());
-        }
-        CLOCK.with_borrow_mut(|clock| {
-            let start = *clock.start.get_or_insert(now);
-            let tick = ticks(self.at.saturating_duration_since(start)) + 1;
-            self.key = Some(clock.wheel.insert(tick, waker.clone()));
-            match clock.armed {
-                Some(armed) if armed <= tick => {}
-                Some(_) => clock.ticker.iter().for_each(Waker::wake_by_ref),
-                None => drop(spawn_local(tick_on())),
-            }
-            clock.armed = Some(clock.armed.map_or(tick, |armed| armed.min(tick)));
-        });
-        Poll::Pending
-    }
 }
 
 impl Future for Alarm {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(key) = self.key else { return self.arm(cx.waker()) };
-        // A waker may hold the last piece of a task, whose end may drop alarms: not in here.
-        let (has_rung, _old) = CLOCK.with_borrow_mut(|clock| clock.wheel.look(key, cx.waker()));
-        if has_rung { Poll::Ready(()) } else { Poll::Pending }
+        let has_rung = match self.key {
+            Some(key) => look(key, cx.waker()),
+            None => clock::now() >= self.at,
+        };
+        if has_rung {
+            return Poll::Ready(());
+        }
+        if self.key.is_none() && !bell::tell(self.at) {
+            self.key = Some(insert(self.at, cx.waker()));
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            // At the end of the thread there may be no clock left.
-            let _waker = CLOCK.try_with(|clock| clock.borrow_mut().wheel.remove(key));
+            remove(key);
         }
     }
+}
+
+/// Has `waker` woken at the millisecond after `at`.
+fn insert(at: Instant, waker: &Waker) -> Key {
+    CLOCK.with_borrow_mut(|clock| {
+        let start = *clock.start.get_or_insert_with(clock::now);
+        let tick = ticks(at.saturating_duration_since(start)) + 1;
+        let key = clock.wheel.insert(tick, waker.clone());
+        match clock.armed {
+            Some(armed) if armed <= tick => {}
+            Some(_) => clock.ticker.iter().for_each(Waker::wake_by_ref),
+            None => drop(spawn_local(tick_on())),
+        }
+        clock.armed = Some(clock.armed.map_or(tick, |armed| armed.min(tick)));
+        key
+    })
+}
+
+/// Whether the time has come; if not, `waker` is woken when it does.
+fn look(key: Key, waker: &Waker) -> bool {
+    // A waker may hold the last piece of a task, whose end may drop alarms: not in here.
+    let (has_rung, _old) = CLOCK.with_borrow_mut(|clock| clock.wheel.look(key, waker));
+    has_rung
+}
+
+fn remove(key: Key) {
+    // At the end of the thread there may be no clock left.
+    let _waker = CLOCK.try_with(|clock| clock.borrow_mut().wheel.remove(key));
 }
 
 /// Whole milliseconds.

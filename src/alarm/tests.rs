@@ -97,6 +97,56 @@ fn many_alarms_ring_each_at_its_own_time() {
 }
 
 #[test]
+fn alarms_of_a_call_share_a_bell_that_rings_for_the_earliest_that_is_left() {
+    // In a task of its own: whoever blocks on a set of tasks is polled with each of them.
+    local(|| async {
+        tokio::task::spawn_local(async {
+            let began = Instant::now();
+            let (mut bell, mut near) = (Bell::default(), Box::pin(Alarm::after(ms(80))));
+            let mut far = Some(Box::pin(Alarm::after(ms(2_000))));
+            let mut polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                bell.poll(cx, |cx| {
+                    if let Some(alarm) = &mut far {
+                        assert!(alarm.as_mut().poll(cx).is_pending());
+                    }
+                    let polled = near.as_mut().poll(cx);
+                    assert_eq!(
+                        CLOCK.with_borrow(|clock| clock.wheel.len()),
+                        usize::from(polls > 1)
+                    );
+                    polled
+                })
+            })
+            .await;
+            assert!(began.elapsed() >= ms(80) && began.elapsed() <= ms(82));
+            assert_eq!(polls, 2);
+
+            // Now for the other one, for which the bell is set anew; and one that is dropped wakes in vain.
+            let mut dropped = Some(Box::pin(Alarm::after(ms(300))));
+            polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                bell.poll(cx, |cx| {
+                    if let Some(mut alarm) = dropped.take() {
+                        assert!(alarm.as_mut().poll(cx).is_pending());
+                    }
+                    far.as_mut().map_or(Poll::Ready(()), |alarm| alarm.as_mut().poll(cx))
+                })
+            })
+            .await;
+            assert!(began.elapsed() >= ms(2_000) && began.elapsed() <= ms(2_002));
+            assert_eq!(polls, 3);
+            drop(bell);
+            CLOCK.with_borrow(|clock| assert_eq!(clock.wheel.len(), 0));
+        })
+        .await
+        .unwrap();
+    });
+}
+
+#[test]
 fn an_alarm_wakes_the_task_that_polled_it_last() {
     local(|| async {
         let mut alarm = Box::pin(Alarm::after(ms(50)));

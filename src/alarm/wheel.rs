@@ -114,6 +114,12 @@ impl Wheel {
         })
     }
 
+    /// How many there are, rung or not.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn unlink(&mut self, key: usize) {
         let Entry { tick, before, after, .. } = self.entries[key];
         let slot = slot(tick);

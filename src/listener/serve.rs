@@ -19,7 +19,7 @@ use super::{
     limits::{Breach, Breaches},
 };
 use crate::{
-    alarm::Alarm,
+    alarm::{Alarm, Bell},
     call::{Broken, Call, CallError, CallMeta, Exchange, Head, Outcome, Reply, Terms, Upload},
     clock,
     config::ListenerLimits,
@@ -46,13 +46,13 @@ where
             meta.refused.set(Some(Box::new(error)));
         }
         let call = Box::new(Call {
-            head: Head::Own(head),
+            head: Head::new(head),
             upload: Upload::new(body),
             meta: Rc::clone(&meta),
             terms: Terms::default(),
         });
         let replying = chain.call(call);
-        Serving { call: finish(replying, respond, meta, Rc::clone(guard)) }
+        Serving { call: finish(replying, respond, meta, Rc::clone(guard)), bell: Bell::default() }
     })
 }
 
@@ -61,6 +61,7 @@ pin_project_lite::pin_project! {
     struct Serving<F> {
         #[pin]
         call: F,
+        bell: Bell,
     }
 }
 
@@ -68,7 +69,8 @@ impl<F: Future<Output = ()>> Future for Serving<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        clock::hold(|| self.project().call.poll(cx))
+        let this = self.project();
+        clock::hold(|| this.bell.poll(cx, |cx| this.call.poll(cx)))
     }
 }
 
