@@ -10,10 +10,14 @@ use std::{
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 pub use copied::Copied;
 
 use super::pump::{Ended, Pump, Tap};
+
+/// Parts of a body. Mostly there is one.
+type Pieces = SmallVec<[Bytes; 1]>;
 
 /// Most bytes of a body kept for another attempt.
 const REPLAY: usize = 64 << 10;
@@ -30,7 +34,7 @@ pub struct Upload {
 /// What has gone out, for as long as it may have to go out again.
 #[derive(Debug)]
 struct Kept {
-    sent: Vec<Bytes>,
+    sent: Pieces,
     bytes: usize,
     replay: Replay,
     /// Pieces that have gone out, kept or not; trailers are one.
@@ -52,7 +56,7 @@ enum Replay {
 impl Upload {
     /// The body as it comes from downstream.
     pub const fn new(body: RecvStream) -> Self {
-        Self { pump: Some(Pump::new(body)), kept: Kept::new(Vec::new(), Replay::Keep) }
+        Self { pump: Some(Pump::new(body)), kept: Kept::new(Pieces::new_const(), Replay::Keep) }
     }
 
     /// Whether there is no body at all: the head ends the call.
@@ -126,13 +130,13 @@ impl Upload {
 }
 
 impl Kept {
-    const fn new(sent: Vec<Bytes>, replay: Replay) -> Self {
+    const fn new(sent: Pieces, replay: Replay) -> Self {
         Self { sent, bytes: 0, replay, pieces: 0, copied: None }
     }
 
     fn forget(&mut self) {
         self.replay = Replay::Over;
-        self.sent = Vec::new();
+        self.sent = Pieces::new();
     }
 
     /// The body has ended, in trailers or without.

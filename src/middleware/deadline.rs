@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -55,7 +55,7 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut call: Box<Call>) -> Self::Future {
+    fn call(&mut self, call: Box<Call>) -> Self::Future {
         let meta = Rc::clone(&call.meta);
         let limit = limit(&call.head.headers, &meta.target().policy);
         let deadline = limit.and_then(|limit| meta.arrived.checked_add(limit));
@@ -64,12 +64,7 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
         if meta.is_late(meta.ledger.resolved_at().unwrap_or(meta.arrived)) {
             return Either::Right(ready(Err(exceeded(&meta))));
         }
-        let timer = deadline.map(|deadline| {
-            // Here rather than for each attempt, which says how much is left: a copy of the headers
-            // has no room to spare.
-            call.head.headers.entry(GRPC_TIMEOUT).or_insert(HeaderValue::from_static("0n"));
-            Alarm::at(deadline)
-        });
+        let timer = deadline.map(Alarm::at);
         Either::Left(Bounded { inner: self.inner.call(call), meta, timer })
     }
 }

@@ -44,8 +44,8 @@ impl Service<Connected> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, Connected { call, upstream }: Connected) -> Forwarding {
-        let (request, terms) = (request(&call, &upstream), call.terms);
+    fn call(&mut self, Connected { mut call, upstream }: Connected) -> Forwarding {
+        let (request, terms) = (request(&mut call, &upstream), call.terms);
         match Exchange::begin(call, upstream, request) {
             Ok(exchange) => {
                 let exchange = Some(Box::new(exchange));
@@ -56,14 +56,14 @@ impl Service<Connected> for Forward {
     }
 }
 
-/// The head for this attempt. Kept headers are copied: the endpoint may refuse the call, and another
-/// is then sent the same.
-fn request(call: &Call, upstream: &Upstream) -> Request<()> {
+/// The head for this attempt. It is kept as well: the endpoint may refuse the call, and another is then
+/// sent the same.
+fn request(call: &mut Call, upstream: &Upstream) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = call.head.method.clone();
     *request.uri_mut() = call.head.uri.clone();
     *request.version_mut() = http::Version::HTTP_2;
-    *request.headers_mut() = call.head.headers.clone();
+    *request.headers_mut() = call.head.take_headers();
     let headers = request.headers_mut();
     if call.meta.attempt() > 1 {
         headers.insert(PILLION_ATTEMPT, HeaderValue::from(call.meta.attempt()));

@@ -65,7 +65,7 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Headers<S>
         if let Err(error) = read {
             return Either::Right(ready(Err(error)));
         }
-        // Here rather than for each attempt: a copy of the headers has no room to spare.
+        // Here rather than with the attempt, most of which are the first.
         call.head.headers.insert(PILLION_ATTEMPT, HeaderValue::from_static("1"));
         for (name, value) in &self.live.load().caller {
             call.head.headers.insert(name.clone(), value.clone());

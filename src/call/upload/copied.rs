@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
-use super::{Kept, Replay, Upload};
+use super::{Kept, Pieces, Replay, Upload};
 
 /// The body of a call, once all of it has come, and unless it is too large to be kept.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ enum Copy {
     #[default]
     Coming,
     /// This is all of it.
-    Whole(Vec<Bytes>),
+    Whole(Pieces),
     /// It is not kept.
     TooLarge,
 }
@@ -49,7 +49,7 @@ impl Copied {
     }
 
     pub(super) fn complete(&self, sent: &[Bytes]) {
-        *self.0.borrow_mut() = Copy::Whole(sent.to_vec());
+        *self.0.borrow_mut() = Copy::Whole(sent.into());
     }
 
     pub(super) fn give_up(&self) {
