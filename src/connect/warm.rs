@@ -1,7 +1,8 @@
 //! Connections made ahead of the calls that will use them, each for one call.
 //!
 //! A call then costs no connect, and still has its connection for itself. How many are kept follows
-//! the recent rate of calls; nothing is dialled for an endpoint that nobody calls.
+//! the recent rate of calls; nothing is dialled for an endpoint that nobody calls. While another one is
+//! ready the call goes first, and what replaces its connection is dialled a moment later.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,12 +22,16 @@ use super::{
     dial::{Dialed, Ending, Manner, dial},
     peer::{Key, Peer},
 };
-use crate::{metrics::ServiceMetrics, model::Endpoint, tls::Terms};
+use crate::{alarm::Alarm, metrics::ServiceMetrics, model::Endpoint, tls::Terms};
 
 /// How long a connection waits for its call.
 const IDLE: Duration = Duration::from_secs(10);
 /// Most connections kept ahead for one endpoint, on one worker.
 const MOST: usize = 64;
+/// How long after a call the connection that replaces its own is begun, while there is another; rounded up
+/// to the clock of alarms, a millisecond. Begun together the two meet on all of their way, and the call
+/// waits: over 1 ms, at 400 calls a second, 0.27 ms at the median.
+const AFTER_CALL: Duration = Duration::from_micros(100);
 /// Memory of the rate of calls and of the time that connecting takes.
 const DECAY: Duration = Duration::from_secs(2);
 
@@ -82,9 +87,10 @@ impl Warm {
             Rc::clone(entry.or_insert_with(|| Rc::new(Stock::new(Peer::new(endpoint, terms)))))
         };
         stock.count_call();
-        let wanted = stock.wanted();
-        while stock.ready.borrow().len() + stock.dialing.get() < wanted {
-            self.add(&stock, endpoint, manner, metrics);
+        let (wanted, ready) = (stock.wanted(), stock.ready.borrow().len());
+        let wait = (ready > 0).then_some(AFTER_CALL);
+        while ready + stock.dialing.get() < wanted {
+            self.add(&stock, endpoint, manner, metrics, wait);
         }
     }
 
@@ -94,12 +100,16 @@ impl Warm {
         endpoint: &Arc<Endpoint>,
         manner: &Manner,
         metrics: &Rc<ServiceMetrics>,
+        wait: Option<Duration>,
     ) {
         stock.dialing.update(|dialing| dialing + 1);
         let (warm, stock) = (Rc::downgrade(self), Rc::clone(stock));
         let (endpoint, metrics) = (Arc::clone(endpoint), Rc::clone(metrics));
         let manner = manner.clone();
         spawn_local(async move {
+            if let Some(wait) = wait {
+                Alarm::after(wait).await;
+            }
             let began = Instant::now();
             let dialed = dial(&endpoint, &manner, Ending::WithCall, &metrics).await;
             stock.dialing.update(|dialing| dialing - 1);
