@@ -1,63 +1,52 @@
 //! Endpoints that are sick are left, and taken back when they are well.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{collections::HashMap, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use futures_util::{StreamExt, stream};
 
-use crate::backend::{Backend, Incoming, trailers};
+use crate::backend::{Backend, Incoming};
 use crate::client::{Client, grpc, message};
 use crate::program::{Pillion, endpoint};
-use crate::tonic_peer::TonicServer;
+use crate::tonic_peer::{Mood, TonicServer};
 use crate::wait::until;
 
-/// A backend whose every n-th call fails, or none.
+/// A gRPC server whose every n-th call fails, or none.
 struct Peer {
-    backend: Backend,
-    fails: Arc<AtomicUsize>,
+    server: TonicServer,
+    mood: Mood,
 }
 
 impl Peer {
-    async fn start() -> Self {
-        let (fails, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
-        let every = Arc::clone(&fails);
-        let backend = Backend::start(move |call| {
-            let every = every.load(Relaxed);
-            let fails = every > 0 && calls.fetch_add(1, Relaxed) % every == 0;
-            async move { if fails { unavailable(call) } else { call.echo().await } }
-        });
-        Self { backend: backend.await, fails }
-    }
-
     async fn several(count: usize) -> Vec<Self> {
         let mut peers = Vec::new();
         for _ in 0..count {
-            peers.push(Self::start().await);
+            let mood = Mood::default();
+            peers.push(Self { server: TonicServer::start_with(mood.clone()).await, mood });
         }
         peers
     }
 
+    fn as_endpoint(&self) -> String {
+        endpoint("echo", self.address(), "")
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
     /// From now on each call of so many fails; 0 for none.
     fn fail_each(&self, every: usize) {
-        self.fails.store(every, Relaxed);
+        self.mood.fails.store(every, Relaxed);
+    }
+
+    /// From now on each call takes so long.
+    fn take(&self, millis: usize) {
+        self.mood.millis.store(millis, Relaxed);
     }
 
     fn calls(&self) -> usize {
-        self.backend.counts().calls
+        self.mood.calls.load(Relaxed)
     }
-}
-
-fn unavailable(mut call: Incoming) {
-    let mut head = http::Response::new(());
-    *head.headers_mut() = trailers(14);
-    head.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-    call.begin_with(head, true);
 }
 
 /// Calls one after the other on each of a few connections, and how they ended.
@@ -121,10 +110,10 @@ const POOLED: &str = "[defaults]\nconnection = \"pooled\"\n";
 async fn an_endpoint_that_fails_each_call_is_left_and_tried_by_one_call_until_it_is_well() {
     let peers = Peer::several(3).await;
     let config = format!("{POOLED}[defaults.eject]\nbase = \"500ms\"\nmax = \"500ms\"");
-    let endpoints = peers.iter().map(|peer| peer.backend.as_endpoint("echo"));
+    let endpoints = peers.iter().map(Peer::as_endpoint);
     let pillion = Pillion::start(&config, endpoints).await;
     let mut load = Load::new(&pillion).await;
-    let sick = peers[0].backend.address();
+    let sick = peers[0].address();
     load.some(60).await;
     assert_eq!((load.failed, peers[0].calls() > 10), (0, true));
 
@@ -168,10 +157,10 @@ async fn an_endpoint_that_fails_a_tenth_of_its_calls_is_left_and_taken_back_and_
     let config = format!(
         "{POOLED}[defaults.retry]\non = [\"unavailable\"]\n[defaults.eject]\nbase = \"2s\"\nmax = \"2s\""
     );
-    let endpoints = peers.iter().map(|peer| peer.backend.as_endpoint("echo"));
+    let endpoints = peers.iter().map(Peer::as_endpoint);
     let pillion = Pillion::start(&config, endpoints).await;
     let mut load = Load::new(&pillion).await;
-    let sick = peers[1].backend.address();
+    let sick = peers[1].address();
     load.some(400).await;
 
     peers[1].fail_each(10);
@@ -235,6 +224,34 @@ async fn an_endpoint_that_answers_for_another_service_is_left() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_ten_times_as_slow_is_left_by_peak_ewma_and_taken_back_when_well() {
+    let peers = Peer::several(3).await;
+    peers.iter().for_each(|peer| peer.take(20));
+    let config = format!("{POOLED}balance = \"peak_ewma\"\npeak_ewma_decay = \"2s\"");
+    let pillion = Pillion::start(&config, peers.iter().map(Peer::as_endpoint)).await;
+    let mut load = Load::new(&pillion).await;
+    load.some(100).await;
+
+    peers[0].take(200);
+    // By calls in flight alone it would go on to get one of eight.
+    until("hardly a call goes there", async || {
+        let before = peers[0].calls();
+        load.some(100).await;
+        peers[0].calls() - before < 5
+    })
+    .await;
+
+    peers[0].take(20);
+    until("it has its share", async || {
+        let before = peers[0].calls();
+        load.some(100).await;
+        peers[0].calls() - before > 20
+    })
+    .await;
+    assert_eq!(load.failed, 0);
+}
+
+#[tokio::test]
 async fn a_method_that_no_endpoint_knows_ejects_nobody() {
     let servers = [TonicServer::other().await, TonicServer::other().await];
     let endpoints = servers.iter().map(|server| endpoint("echo", server.address(), ""));
@@ -249,9 +266,8 @@ async fn a_method_that_no_endpoint_knows_ejects_nobody() {
 async fn a_subset_that_is_sick_falls_back_to_the_next_selector_and_returns_when_well() {
     let peers = Peer::several(4).await;
     let version = |at: usize| if at < 2 { "version = \"v2\"" } else { "version = \"v1\"" };
-    let endpoints = (0..4)
-        .map(|at| peers[at].backend.as_endpoint_with("echo", version(at)))
-        .collect::<Vec<_>>();
+    let endpoints =
+        (0..4).map(|at| endpoint("echo", peers[at].address(), version(at))).collect::<Vec<_>>();
     let config = format!(
         "{POOLED}filter = \"version=v2;version=v1\"\n[defaults.eject]\nbase = \"300ms\"\nmax = \"300ms\""
     );
@@ -262,16 +278,16 @@ async fn a_subset_that_is_sick_falls_back_to_the_next_selector_and_returns_when_
     assert_eq!((calls(0..2), calls(2..4)), (100, 0));
 
     peers[..2].iter().for_each(|peer| peer.fail_each(1));
-    load.until(peers[0].backend.address(), "ejected").await;
-    load.until(peers[1].backend.address(), "ejected").await;
+    load.until(peers[0].address(), "ejected").await;
+    load.until(peers[1].address(), "ejected").await;
     let (before, failed) = (calls(0..2), load.failed);
     load.some(100).await;
     assert_eq!(load.failed - failed, calls(0..2) - before, "but for the calls that try it");
     assert!(calls(0..2) - before < 20 && calls(2..4) > 80);
 
     peers[..2].iter().for_each(|peer| peer.fail_each(0));
-    load.until(peers[0].backend.address(), "ready").await;
-    load.until(peers[1].backend.address(), "ready").await;
+    load.until(peers[0].address(), "ready").await;
+    load.until(peers[1].address(), "ready").await;
     let before = calls(2..4);
     load.some(100).await;
     assert_eq!(calls(2..4), before);
@@ -282,7 +298,7 @@ async fn ejection_never_empties_a_service_and_rules_are_changed_while_running() 
     let peers = Peer::several(2).await;
     peers.iter().for_each(|peer| peer.fail_each(1));
     let config = format!("{POOLED}[defaults.eject]\nmax_share = 1.0");
-    let endpoints = peers.iter().map(|peer| peer.backend.as_endpoint("echo"));
+    let endpoints = peers.iter().map(Peer::as_endpoint);
     let pillion = Pillion::start(&config, endpoints).await;
     let mut load = Load::new(&pillion).await;
     load.some(100).await;

@@ -79,7 +79,13 @@ pub(crate) struct TonicServer {
 
 impl TonicServer {
     pub(crate) async fn start() -> Self {
-        Self::serve(Server::builder().add_service(Echo::default())).await
+        Self::start_with(Mood::default()).await
+    }
+
+    /// A server whose mood the test may change.
+    pub(crate) async fn start_with(mood: Mood) -> Self {
+        let echo = Echo { mood, cancelled: Arc::default() };
+        Self::serve(Server::builder().add_service(echo)).await
     }
 
     /// A server that does not know the echo service.
@@ -109,9 +115,28 @@ impl Drop for TonicServer {
 }
 
 /// The service. Counts the calls that were given up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Echo {
+    mood: Mood,
     cancelled: Arc<AtomicUsize>,
+}
+
+/// How a server answers, and how many calls have reached it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mood {
+    /// One call of so many ends as UNAVAILABLE; 0 for none.
+    pub(crate) fails: Arc<AtomicUsize>,
+    /// Milliseconds that each call takes.
+    pub(crate) millis: Arc<AtomicUsize>,
+    pub(crate) calls: Arc<AtomicUsize>,
+}
+
+impl Mood {
+    /// Counts a call; whether it is to fail.
+    fn spoils(&self) -> bool {
+        let (number, every) = (self.calls.fetch_add(1, Relaxed), self.fails.load(Relaxed));
+        every > 0 && number % every == 0
+    }
 }
 
 impl NamedService for Echo {
@@ -131,7 +156,15 @@ impl tower::Service<http::Request<Body>> for Echo {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let cancelled = Arc::clone(&self.cancelled);
+        let spoilt = self.mood.spoils();
+        let millis = self.mood.millis.load(Relaxed) as u64;
         Box::pin(async move {
+            if millis > 0 {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+            }
+            if spoilt {
+                return Ok(Status::unavailable("in no mood").into_http());
+            }
             let mut grpc = tonic::server::Grpc::new(Raw).max_decoding_message_size(usize::MAX);
             Ok(match request.uri().path().rsplit('/').next() {
                 Some("Unary") => grpc.unary(service_fn(unary), request).await,
