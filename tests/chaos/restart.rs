@@ -125,7 +125,7 @@ async fn a_full_disk_costs_no_call() {
     let _backends = backends(&etcd, 1).await;
     let folder = tempfile::tempdir().unwrap();
     // A disk of its own, of a few pages, and full.
-    let disk = "mount -t tmpfs -o size=16k none $0 && (yes > $0/full; exec \"$@\")";
+    let disk = "mount -t tmpfs -o size=16k none $0 && { yes > $0/full; exec \"$@\"; }";
     let room = folder.path().to_str().unwrap();
     let by = ["unshare", "--mount", "sh", "-c", disk, room];
     if !std::process::Command::new(by[0]).args([by[1], "true"]).status().unwrap().success() {
