@@ -1,10 +1,8 @@
 //! Whether an endpoint says that it does not know a gRPC service at all.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use crate::model::GrpcStatus;
-
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// How servers say it: the beginning of their `grpc-message`. C++ and tonic say nothing. Where Java,
 /// Python and Node are asked for a method that a service of theirs does not have, they say the same.
@@ -21,7 +19,8 @@ pub fn is_foreign(status: GrpcStatus, headers: &HeaderMap) -> bool {
     if status != GrpcStatus::UNIMPLEMENTED {
         return false;
     }
-    let message = headers.get(GRPC_MESSAGE).map_or(&b""[..], |message| message.as_bytes());
+    let message =
+        headers.get(GrpcStatus::MESSAGE_HEADER).map_or(&b""[..], |message| message.as_bytes());
     message.is_empty() || WORDS.iter().any(|words| message.starts_with(words.as_bytes()))
 }
 

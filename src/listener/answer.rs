@@ -18,7 +18,6 @@ use crate::{
 
 const PILLION_ERROR: HeaderName = HeaderName::from_static("pillion-error");
 const PILLION_WHY: HeaderName = HeaderName::from_static("pillion-why");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Answers a call whose answer has not begun: trailers-only for gRPC, else a status and a text.
 pub(super) fn refuse(respond: &mut SendResponse<Bytes>, meta: &CallMeta, error: &CallError) {
@@ -71,7 +70,7 @@ pub(super) fn explain(headers: &mut HeaderMap, meta: &CallMeta) {
 fn status(headers: &mut HeaderMap, error: &CallError) {
     headers.insert(GrpcStatus::HEADER, HeaderValue::from(u16::from(error.statuses.grpc.code())));
     if let Ok(message) = HeaderValue::try_from(percent_encode(&error.message)) {
-        headers.insert(GRPC_MESSAGE, message);
+        headers.insert(GrpcStatus::MESSAGE_HEADER, message);
     }
     name_reason(headers, Kind::Grpc, error);
     if let Some(pushback) = error.pushback {

@@ -92,7 +92,9 @@ pub(super) fn refuse(target: &Target, refusal: Refusal) -> CallError {
     target.view.metrics.limited(limit.as_str());
     let what = match limit {
         Reached::InFlight => format!("{allowed} calls are in flight"),
-        Reached::PerEndpoint => format!("{allowed} calls are in flight on each of its endpoints"),
+        Reached::PerEndpoint => {
+            format!("{allowed} calls are in flight on each endpoint that may take it")
+        }
         Reached::Rate => format!("more than {allowed} calls a second"),
         Reached::Adaptive => format!("{allowed} calls wait, which is all that its latency allows"),
     };

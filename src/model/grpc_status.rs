@@ -29,6 +29,8 @@ const NAMES: [&str; 17] = [
 impl GrpcStatus {
     /// The header or trailer. Looked up by this it is not parsed each time.
     pub const HEADER: HeaderName = HeaderName::from_static("grpc-status");
+    /// The header or trailer that says more, for people.
+    pub const MESSAGE_HEADER: HeaderName = HeaderName::from_static("grpc-message");
     /// Number of codes.
     pub const COUNT: usize = NAMES.len();
     /// The caller gave up.
