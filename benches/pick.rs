@@ -13,7 +13,7 @@ use pillion::{
     live::Live,
     metrics::Metrics,
     model::{Endpoint, Record, Selectors, Service, Snapshot, stable_hash},
-    tls::Clients,
+    tls::Keeper,
     view::Views,
     wards::Warden,
 };
@@ -86,8 +86,11 @@ fn picker(snapshot: Snapshot, selectors: Selectors, policy: Policy) -> impl FnMu
     let node = Node { zone: "a".to_owned(), ..Node::default() };
     let live = Arc::new(Live::new(Arc::new(Settings { node, ..Settings::default() })));
     let metrics = Metrics::new();
-    let warden =
-        Warden::new(Arc::clone(&live), Clients::new(metrics.tls().clone()), metrics.clone());
+    let warden = Warden::new(
+        Arc::clone(&live),
+        Keeper::new(metrics.tls().clone()).clients(),
+        metrics.clone(),
+    );
     let views = Views::new(&metrics, live, Tables::default(), warden.reports());
     let view = views.add(Arc::clone(&service));
     let policy = Arc::new(policy);

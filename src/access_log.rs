@@ -89,7 +89,8 @@ impl Line {
         let current = (call.attempts() > 0).then(|| call.endpoint());
         let (status, error) = outcome.told(call.kind);
         let spent = Spent::new(call, now, Some(outcome.of_attempt()));
-        let fields = vec![
+        let peer = call.identity.as_ref().map(|names| ("peer", (&**names).into()));
+        let mut fields = vec![
             ("time", humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
             ("service", target.map_or("", |target| target.view.name().as_str()).into()),
             ("path", call.uri.path().into()),
@@ -99,6 +100,7 @@ impl Line {
             ("error", error.into()),
             ("duration_ms", millis(spent.total).into()),
         ];
+        fields.extend(peer);
         Self { fields, spent }
     }
 

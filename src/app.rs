@@ -33,7 +33,7 @@ use crate::{
     recent::Recent,
     register::Registrations,
     telemetry::LogLevel,
-    tls::{Clients, Server},
+    tls::Keeper,
     wards::Warden,
     worker::{Phase, Worker},
 };
@@ -108,7 +108,8 @@ async fn control(
         .map(|listener| bind(&listener.address))
         .collect::<Result<_, _>>()?;
     let tls = settings.listeners.iter().map(|listener| listener.tls.as_ref());
-    let tls = tls.map(|tls| tls.map(|tls| Server::new(tls, metrics.tls().clone())).transpose());
+    let keeper = Keeper::new(metrics.tls().clone());
+    let tls = tls.map(|tls| tls.map(|tls| keeper.server(tls)).transpose());
     let tls: Vec<_> = tls.collect::<Result<_, _>>()?;
     let addresses = Addresses {
         listeners: listeners.iter().map(Bound::address).collect(),
@@ -119,7 +120,8 @@ async fn control(
         discovery::Options { state_dir: settings.state_dir.clone(), ..Default::default() };
     let (directory, sources) = discovery::start_with(settings.sources.clone(), options);
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
-    let clients = Clients::new(metrics.tls().clone());
+    let clients = keeper.clients();
+    spawn_local(keeper.run());
     let dialling =
         suspects::dial_all(sources.suspects(), Arc::clone(&live), clients.clone(), metrics.clone());
     spawn_local(dialling);
@@ -153,7 +155,6 @@ async fn control(
     for ((listener, tls), configured) in listeners.into_iter().zip(tls).zip(&settings.listeners) {
         let gauge = metrics.downstream_connections(&listener.address());
         let door = Door::new(Arc::clone(&configured.limits), gauge, &metrics);
-        let tls = tls.map(Arc::new);
         let workers = Arc::clone(&workers);
         accepting.spawn_local(accept::accept(listener, tls, workers, door, phases.clone()));
     }

@@ -1,11 +1,11 @@
 //! TLS towards applications and towards endpoints: who is who, and what a handshake came to.
 //!
-//! A [`Server`] belongs to a listener, a [`Client`] to everybody whose policy says the same of TLS. Both
-//! read their files when they are made, which checks them, and live longer than what they read: what a
-//! connection began with it keeps. HTTP/2 is agreed on by ALPN, or there is no connection.
+//! The [`Keeper`] makes all of it, and reads files again when they change. A [`Server`] belongs to a listener,
+//! [`Terms`] to everybody whose policy says the same of TLS. What a connection began with it keeps. HTTP/2 is agreed on by ALPN, or there is no connection.
 
 mod client;
 mod failure;
+mod keeper;
 mod server;
 mod stream;
 mod verify;
@@ -14,8 +14,9 @@ use rustls::{SupportedProtocolVersion, version::TLS13};
 
 use crate::config::TlsVersion;
 
-pub use client::{Client, Clients, Terms};
+pub use client::{Clients, Terms};
 pub use failure::{Failure, Why};
+pub use keeper::Keeper;
 pub use server::{Secured, Server};
 pub use stream::Stream;
 

@@ -45,6 +45,8 @@ pub struct CallMeta {
     pub hash_key: Cell<Option<u64>>,
     /// Address of the application; none on a Unix socket.
     pub source: Option<IpAddr>,
+    /// Names in the certificate of the application; none where it was not asked for one.
+    pub identity: Option<Rc<str>>,
     /// What keeps it together with other calls, for balancing by key.
     pub key: Cell<Option<u64>>,
     /// Whether the caller asked for `pillion-why`.
@@ -139,8 +141,8 @@ pub trait Observer {
 }
 
 impl CallMeta {
-    /// A call that has just arrived from `source`.
-    pub fn new(head: &request::Parts, source: Option<IpAddr>) -> Self {
+    /// A call that has just arrived from `source`, whose certificate carries `identity`.
+    pub fn new(head: &request::Parts, source: Option<IpAddr>, identity: Option<Rc<str>>) -> Self {
         Self {
             arrived: clock::now(),
             kind: Kind::of(&head.headers),
@@ -151,6 +153,7 @@ impl CallMeta {
             filter: OnceCell::new(),
             hash_key: Cell::new(None),
             source,
+            identity,
             key: Cell::new(None),
             explain: Cell::new(false),
             refused: Cell::new(None),

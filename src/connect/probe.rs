@@ -62,7 +62,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{metrics::Metrics, model::Record};
+    use crate::{metrics::Metrics, model::Record, tls::Keeper};
 
     #[tokio::test]
     async fn who_accepts_but_says_nothing_answers_where_that_is_enough() {
@@ -75,7 +75,7 @@ mod tests {
             load: Arc::default(),
         };
         let all = Metrics::new();
-        let (metrics, clients) = (all.service("orders"), Clients::new(all.tls().clone()));
+        let (metrics, clients) = (all.service("orders"), Keeper::new(all.tls().clone()).clients());
         let service = "orders".parse().unwrap();
         let answers = async |ready| {
             let connect_timeout = Duration::from_millis(100);

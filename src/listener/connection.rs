@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use h2::{
     RecvStream,
     server::{self, Connection, SendResponse},
@@ -35,7 +36,7 @@ use crate::{
     config::ListenerLimits,
     drain::Drain,
     pulse::Pulse,
-    tls::Server,
+    tls::{Failure, Secured, Server},
 };
 
 /// Bytes of one request body held for an endpoint that is slow to take it.
@@ -107,18 +108,33 @@ async fn run_tls<C>(
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    match Box::pin(server.accept(tcp, guard.limits.header_timeout)).await {
-        Ok(secured) => Box::pin(run(secured.stream, guard, chain, worker)).await,
-        Err(failure) => {
-            let peer = guard.source.map_or_else(String::new, |ip| ip.to_string());
-            tracing::info!(
-                peer,
-                reason = failure.why.as_str(),
-                "TLS: no connection: {}",
-                failure.text
-            );
+    let accepted = {
+        let limit = guard.limits.header_timeout;
+        // Whoever has not said who it is must not hold a process that stops.
+        let stopping = pin!(async {
+            worker.drain.begun().await;
+            sleep(LINGER).await;
+        });
+        match select(Box::pin(server.accept(tcp, limit)), stopping).await {
+            Either::Left((accepted, _)) => accepted,
+            Either::Right(_) => return,
         }
+    };
+    match accepted {
+        Ok(Secured { stream, peer }) => {
+            if let Some(peer) = peer {
+                let _ = guard.identity.set(peer);
+            }
+            Box::pin(run(stream, guard, chain, worker)).await;
+        }
+        Err(failure) => tell(&failure, &guard),
     }
+}
+
+fn tell(failure: &Failure, guard: &Guard) {
+    let peer = guard.source.map_or_else(String::new, |ip| ip.to_string());
+    let reason = failure.why.as_str();
+    tracing::info!(peer, reason, "TLS: no connection: {}", failure.text);
 }
 
 async fn run<T, C>(io: T, guard: Rc<Guard>, mut chain: C, worker: OfWorker)

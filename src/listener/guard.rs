@@ -10,8 +10,9 @@ mod io;
 mod watch;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::IpAddr,
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -38,6 +39,8 @@ pub(super) struct Guard {
     pub(super) limits: Arc<ListenerLimits>,
     /// Address of the application; none on a Unix socket.
     pub(super) source: Option<IpAddr>,
+    /// Names in its certificate, where it was asked for one.
+    pub(super) identity: OnceCell<Rc<str>>,
     accepted: Instant,
     breach: Cell<Option<Breach>>,
     /// Whether a frame has come.
@@ -64,6 +67,7 @@ impl Guard {
             resets: RefCell::new(Bucket::new(limits.max_resets, now)),
             limits,
             source,
+            identity: OnceCell::new(),
             accepted: now,
             breach: Cell::default(),
             heard: Cell::default(),

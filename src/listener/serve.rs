@@ -40,7 +40,7 @@ where
 {
     clock::hold(|| {
         let (head, body) = request.into_parts();
-        let meta = Rc::new(CallMeta::new(&head, guard.source));
+        let meta = Rc::new(CallMeta::new(&head, guard.source, guard.identity.get().cloned()));
         if let Err((breach, error)) = check_size(&head.headers, &guard.limits) {
             breaches.note(breach, guard.source);
             meta.refused.set(Some(Box::new(error)));

@@ -1,8 +1,10 @@
 //! Handshakes, by side.
 
-use prometheus::{IntCounter, IntCounterVec, Registry};
+use std::{path::Path, time::Duration};
 
-use super::counters;
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
+
+use super::{counters, gauges};
 
 /// Handles of both sides; cloning shares them.
 #[derive(Clone, Debug)]
@@ -11,6 +13,8 @@ pub struct TlsMetrics {
     pub downstream: Handshakes,
     /// Handshakes with endpoints.
     pub upstream: Handshakes,
+    expiries: IntGaugeVec,
+    reads: IntCounterVec,
 }
 
 /// Handshakes of one side.
@@ -42,7 +46,38 @@ impl TlsMetrics {
             resumed: done.with_label_values(&[side, "yes"]),
             failures: failures.clone(),
         };
-        Self { downstream: side("downstream"), upstream: side("upstream") }
+        let expiries = gauges(
+            registry,
+            "tls_certificate_expiry_timestamp_seconds",
+            "When a certificate in use expires, in seconds since 1970; of several authorities, the first.",
+            &["file", "role"],
+        );
+        let reads = counters(
+            registry,
+            "tls_reloads_total",
+            "Times that files of TLS were read again because they had changed, by result.",
+            &["result"],
+        );
+        for result in ["ok", "error"] {
+            reads.with_label_values(&[result]);
+        }
+        Self { downstream: side("downstream"), upstream: side("upstream"), expiries, reads }
+    }
+}
+
+impl TlsMetrics {
+    /// Files were read again.
+    pub fn read_again(&self, succeeded: bool) {
+        self.reads.with_label_values(&[if succeeded { "ok" } else { "error" }]).inc();
+    }
+
+    /// These certificates are in use, and no others: file, role, and when it expires since 1970.
+    pub fn set_expiries<'a>(&self, all: impl Iterator<Item = (&'a Path, &'static str, Duration)>) {
+        self.expiries.reset();
+        for (file, role, since) in all {
+            let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+            self.expiries.with_label_values(&[&*file.to_string_lossy(), role]).set(seconds);
+        }
     }
 }
 

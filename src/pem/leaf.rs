@@ -12,7 +12,7 @@ use x509_cert::{
 };
 
 /// What a certificate says of itself: whose it is, and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leaf {
     /// DNS names, addresses and URIs (SPIFFE IDs among them) that it is for, in its order.
     pub names: Vec<String>,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -16,12 +17,18 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Failure, H2, Stream, Why, stream::Encrypted, verify::EndpointVerifier, versions};
+use super::{
+    Failure, H2, Stream, Why,
+    keeper::{Dated, Keeping, Kept, present},
+    stream::Encrypted,
+    verify::EndpointVerifier,
+    versions,
+};
 use crate::{
     config::EndpointTls,
     metrics::TlsMetrics,
     model::Address,
-    pem::{self, PROVIDER, PemError},
+    pem::{self, Identity, PROVIDER, PemError},
 };
 
 /// All clients of the process; cloning shares them. Policies that say the same of TLS share one.
@@ -34,6 +41,7 @@ struct Shared {
     known: ArcSwap<HashMap<usize, Known, foldhash::fast::RandomState>>,
     /// Held by who adds one.
     adding: Mutex<()>,
+    keeping: Keeping,
     metrics: TlsMetrics,
 }
 
@@ -45,9 +53,10 @@ struct Known {
 
 /// The TLS of everybody whose policy says the same of it.
 #[derive(Debug)]
-pub struct Client {
+struct Client {
     settings: EndpointTls,
     current: ArcSwap<Terms>,
+    metrics: TlsMetrics,
 }
 
 /// What connections are made by until a file changes. Those that are shared are told apart by it: who
@@ -58,14 +67,15 @@ pub struct Terms {
     server_name: Option<ServerName<'static>>,
     by_names: bool,
     outdated: AtomicBool,
+    dated: Vec<Dated>,
     metrics: TlsMetrics,
 }
 
 impl Clients {
     /// None yet; they count in `metrics`.
-    pub fn new(metrics: TlsMetrics) -> Self {
+    pub(super) fn new(metrics: TlsMetrics, keeping: Keeping) -> Self {
         let (known, adding) = (ArcSwap::default(), Mutex::default());
-        Self(Arc::new(Shared { known, adding, metrics }))
+        Self(Arc::new(Shared { known, adding, keeping, metrics }))
     }
 
     /// The terms of `settings` now, if anybody has asked for them before. Takes no lock.
@@ -101,7 +111,12 @@ impl Clients {
         let alike = known.values().find(|known| known.client.settings == **settings);
         let client = match alike {
             Some(known) => Arc::clone(&known.client),
-            None => Arc::new(Client::new(settings, &self.0.metrics)?),
+            None => {
+                let client = Arc::new(Client::new(settings, &self.0.metrics)?);
+                let kept: Arc<dyn Kept> = Arc::<Client>::clone(&client);
+                self.0.keeping.keep(Arc::downgrade(&kept));
+                client
+            }
         };
         let used = known.iter().filter(|(_, known)| known.settings.strong_count() > 0);
         let mut now: HashMap<_, _, _> = used.map(|(key, known)| (*key, known.clone())).collect();
@@ -119,7 +134,26 @@ fn key(settings: &Arc<EndpointTls>) -> usize {
 impl Client {
     fn new(settings: &EndpointTls, metrics: &TlsMetrics) -> Result<Self, PemError> {
         let terms = Terms::read(settings, metrics)?;
-        Ok(Self { settings: settings.clone(), current: ArcSwap::from_pointee(terms) })
+        let current = ArcSwap::from_pointee(terms);
+        Ok(Self { settings: settings.clone(), current, metrics: metrics.clone() })
+    }
+}
+
+impl Kept for Client {
+    fn files(&self) -> Vec<PathBuf> {
+        let EndpointTls { ca, identity, .. } = &self.settings;
+        let (cert, key) = identity.as_ref().map(|(cert, key)| (&**cert, &**key)).unzip();
+        present([ca.as_deref(), cert, key])
+    }
+
+    fn read_again(&self) -> Result<(), PemError> {
+        let terms = Terms::read(&self.settings, &self.metrics)?;
+        self.current.swap(Arc::new(terms)).outdated.store(true, Relaxed);
+        Ok(())
+    }
+
+    fn dated(&self) -> Vec<Dated> {
+        self.current.load().dated.clone()
     }
 }
 
@@ -135,6 +169,9 @@ impl Terms {
             Some(ca) => pem::authorities(ca)?,
             None => pem::system_authorities()?,
         };
+        let first = authorities.first_to_expire.zip(settings.ca.clone());
+        let first = first.map(|(leaf, file)| Dated { file, role: "ca", leaf });
+        let mut dated: Vec<_> = first.into_iter().collect();
         let names = settings.verify.clone();
         let by_names = !names.is_empty();
         let verifier: Arc<dyn ServerCertVerifier> =
@@ -146,7 +183,8 @@ impl Terms {
             .with_custom_certificate_verifier(verifier);
         let mut config = match &settings.identity {
             Some((cert, key)) => {
-                let certified = pem::identity(cert, key)?.certified;
+                let Identity { certified, leaf } = pem::identity(cert, key)?;
+                dated.push(Dated { file: cert.clone(), role: "endpoint", leaf });
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
             None => builder.with_no_client_auth(),
@@ -157,6 +195,7 @@ impl Terms {
             server_name: settings.server_name.clone(),
             by_names,
             outdated: AtomicBool::new(false),
+            dated,
             metrics: metrics.clone(),
         })
     }

@@ -1,6 +1,6 @@
 //! The TLS of a listener.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -11,7 +11,12 @@ use rustls::{
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{Failure, H2, Why, verify::ApplicationVerifier, versions};
+use super::{
+    Failure, H2, Why,
+    keeper::{Dated, Kept, present},
+    verify::ApplicationVerifier,
+    versions,
+};
 use crate::{
     config::ListenerTls,
     metrics::TlsMetrics,
@@ -22,8 +27,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     settings: ListenerTls,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
     metrics: TlsMetrics,
+}
+
+/// What was read.
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    dated: Vec<Dated>,
 }
 
 /// A connection of an application.
@@ -32,7 +44,7 @@ pub struct Secured {
     /// What it says from now on is HTTP/2.
     pub stream: TlsStream<TcpStream>,
     /// Whose certificate it presented; none where it was not asked for one.
-    pub peer: Option<Arc<str>>,
+    pub peer: Option<Rc<str>>,
 }
 
 impl Server {
@@ -40,9 +52,9 @@ impl Server {
     ///
     /// # Errors
     /// [`PemError`] names the file that cannot be used.
-    pub fn new(settings: &ListenerTls, metrics: TlsMetrics) -> Result<Self, PemError> {
-        let config = config(settings)?;
-        Ok(Self { settings: settings.clone(), current: ArcSwap::from_pointee(config), metrics })
+    pub(super) fn new(settings: &ListenerTls, metrics: TlsMetrics) -> Result<Self, PemError> {
+        let current = ArcSwap::from_pointee(read(settings)?);
+        Ok(Self { settings: settings.clone(), current, metrics })
     }
 
     /// Shakes hands with an application within `limit`, and counts what came of it.
@@ -81,16 +93,27 @@ impl Server {
                 "it offers no protocol by ALPN, and HTTP/2 (\"h2\") is needed",
             ));
         }
-        let config = self.current.load_full();
+        let config = Arc::clone(&self.current.load().config);
         let stream = start.into_stream(config).await.map_err(|error| Failure::of(&error))?;
         let peer =
             stream.get_ref().1.peer_certificates().and_then(|chain| Leaf::of(chain.first()?));
         Ok(Secured { stream, peer: peer.map(|leaf| leaf.told().into()) })
     }
+}
 
-    /// What it was made of.
-    pub const fn settings(&self) -> &ListenerTls {
-        &self.settings
+impl Kept for Server {
+    fn files(&self) -> Vec<PathBuf> {
+        let ListenerTls { cert, key, client_ca, .. } = &self.settings;
+        present([Some(&**cert), Some(key), client_ca.as_deref()])
+    }
+
+    fn read_again(&self) -> Result<(), PemError> {
+        self.current.store(Arc::new(read(&self.settings)?));
+        Ok(())
+    }
+
+    fn dated(&self) -> Vec<Dated> {
+        self.current.load().dated.clone()
     }
 }
 
@@ -98,23 +121,31 @@ impl Server {
 /// where it lets none at all pass.
 const NO_APPLICATION_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
 
-fn config(settings: &ListenerTls) -> Result<ServerConfig, PemError> {
+fn read(settings: &ListenerTls) -> Result<Current, PemError> {
     let identity = pem::identity(&settings.cert, &settings.key)?;
+    let own = Dated { file: settings.cert.clone(), role: "listener", leaf: identity.leaf };
+    let mut dated = vec![own];
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(versions(settings.min_version))
         .expect("the provider has ciphers for both versions")
-        .with_client_cert_verifier(verifier(settings)?)
+        .with_client_cert_verifier(verifier(settings, &mut dated)?)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)));
     config.alpn_protocols = vec![H2.to_vec()];
-    Ok(config)
+    Ok(Current { config: Arc::new(config), dated })
 }
 
-fn verifier(settings: &ListenerTls) -> Result<Arc<dyn ClientCertVerifier>, PemError> {
+fn verifier(
+    settings: &ListenerTls,
+    dated: &mut Vec<Dated>,
+) -> Result<Arc<dyn ClientCertVerifier>, PemError> {
     let Some(ca) = &settings.client_ca else { return Ok(Arc::new(NoClientAuth)) };
-    let roots = pem::authorities(ca)?.roots;
-    let chain = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER))
-        .build()
-        .expect("there is an authority, and no revocation list that could be bad");
+    let authorities = pem::authorities(ca)?;
+    let first = authorities.first_to_expire;
+    dated.extend(first.map(|leaf| Dated { file: ca.clone(), role: "client_ca", leaf }));
+    let chain =
+        WebPkiClientVerifier::builder_with_provider(authorities.roots, Arc::clone(&PROVIDER))
+            .build()
+            .expect("there is an authority, and no revocation list that could be bad");
     match settings.allow.is_empty() {
         true => Ok(chain),
         false => Ok(Arc::new(ApplicationVerifier { chain, allow: settings.allow.clone() })),

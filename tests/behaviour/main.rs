@@ -66,4 +66,6 @@ mod scrape;
 mod stopping;
 mod streams;
 mod tls_calls;
+mod tls_mutual;
+mod tls_reload;
 mod volume;

@@ -16,23 +16,23 @@ use crate::tls::Authority;
 use crate::tls_peer::{Pair, TlsFront, client_config, connect, server_config};
 use crate::wait::until;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An authority in a folder of its own.
-fn authority(name: &str) -> (TempDir, Authority) {
+pub(crate) fn authority(name: &str) -> (TempDir, Authority) {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), name);
     (folder, authority)
 }
 
 /// A listener that speaks TLS with this certificate.
-fn listener((cert, key): &Pair, more: &str) -> String {
+pub(crate) fn listener((cert, key): &Pair, more: &str) -> String {
     format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.tls]\ncert = {cert:?}\nkey = {key:?}\n{more}\n"
     )
 }
 
-fn towards_endpoints(ca: &Path, more: &str) -> String {
+pub(crate) fn towards_endpoints(ca: &Path, more: &str) -> String {
     format!("[defaults.tls]\nca = {ca:?}\n{more}\n")
 }
 

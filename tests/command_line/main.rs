@@ -14,6 +14,10 @@ mod policy;
 mod records;
 mod registry;
 mod running;
+#[path = "../support/tls.rs"]
+#[allow(dead_code, reason = "tests/behaviour uses the rest")]
+mod tls;
+mod tls_files;
 
 use std::{fs, path::Path, process::Command};
 
