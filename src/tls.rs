@@ -7,7 +7,9 @@ mod client;
 mod failure;
 mod keeper;
 mod server;
+mod sessions;
 mod stream;
+mod turns;
 mod verify;
 
 use rustls::{SupportedProtocolVersion, version::TLS13};

@@ -9,6 +9,9 @@
 #[path = "support/etcd.rs"]
 #[allow(dead_code, reason = "tests/discovery.rs uses the rest")]
 mod etcd;
+#[path = "support/tls.rs"]
+#[allow(dead_code, reason = "tests/behaviour uses the rest")]
+mod tls;
 
 use std::{
     collections::BTreeSet,
@@ -29,6 +32,8 @@ use pillion::{
     model::{GrpcStatus, Reason, Record},
 };
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+
+use tls::Authority;
 
 /// A document, taken apart.
 #[derive(Debug, Default)]
@@ -279,9 +284,18 @@ fn every_format_that_is_written_has_its_example_and_its_row() {
     }
 }
 
+/// Where the examples have certificates, which are read when they are loaded.
+const CERTIFICATES: &str = "/etc/pillion/tls";
+
 fn load(folder: &Path, text: &str) -> Result<config::Settings, String> {
     let path = folder.join("pillion.toml");
-    fs::write(&path, text).unwrap();
+    let here = folder.join("tls");
+    if text.contains(CERTIFICATES) && !here.exists() {
+        let authority = Authority::new(folder, "tls");
+        authority.sign_for("cart", "URI:spiffe://prod/ns/shop/sa/cart");
+        authority.sign_for("orders", "URI:spiffe://prod/ns/shop/sa/orders");
+    }
+    fs::write(&path, text.replace(CERTIFICATES, here.to_str().unwrap())).unwrap();
     let loaded = config::load(Some(&path), &config::Overrides::default());
     loaded.map(|loaded| loaded.settings).map_err(|errors| errors.to_string())
 }

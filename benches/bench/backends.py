@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import network
+from bench import certificates, network
 from bench.process import Server
 
 COUNT = 2
@@ -18,9 +18,14 @@ PATH = "/bench.Echo/Call"
 
 @contextlib.contextmanager
 def running(
-    response_bytes: int, cores: str, scratch: Path, count: int = COUNT, extra: tuple[str, ...] = ()
+    response_bytes: int,
+    cores: str,
+    scratch: Path,
+    count: int = COUNT,
+    extra: tuple[str, ...] = (),
+    tls: Path | None = None,
 ) -> Iterator[list[int]]:
-    """Starts the backends, with more arguments if need be; gives their ports."""
+    """Starts the backends, with more arguments if need be, and TLS by a folder; gives their ports."""
     page = scratch / "htdocs" / PATH.lstrip("/")
     page.parent.mkdir(parents=True)
     page.write_bytes(message(response_bytes))
@@ -28,8 +33,10 @@ def running(
         ports = []
         for number in range(count):
             port = network.free_port()
-            command = ["nghttpd", "--no-tls", "--address=127.0.0.1"]
+            command = [*certificates.speaking(tls), "nghttpd", "--address=127.0.0.1"]
+            command += [] if tls else ["--no-tls"]
             command += ["--trailer=grpc-status: 0", f"--htdocs={scratch / 'htdocs'}", *extra, str(port)]
+            command += [str(tls / "key.pem"), str(tls / "cert.pem")] if tls else []
             log = scratch / f"backend{number}.log"
             servers.enter_context(Server(command, cores, log)).wait_until_it_accepts(port)
             ports.append(port)

@@ -36,6 +36,8 @@ CASES: list[Case] = [
     Load("warm-8x32", "The same, connected ahead, 8 x 32", "warm"),
     Load("warm-1x1", "Connected ahead, one call at a time", "warm", connections=1, streams=1),
     Load("warm-64x1", "Connected ahead, 64 x 1", "warm", connections=64, streams=1),
+    Load("tls-8x32", "TLS on both sides, shared connections, 8 x 32", "tls", tls=True),
+    Load("tls-fresh-8x32", "TLS on both sides, a new upstream connection for each call", "tls-fresh", tls=True),
     Load("policy-8x32", "All traffic policy at work, beside the default, 8 x 32", "policy"),
     Half("half", "Latency at half of what each can take, shared connections"),
     Distance("distance", "Endpoints 1 ms away, 400 calls a second"),

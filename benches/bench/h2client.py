@@ -1,4 +1,4 @@
-"""A client connection of HTTP/2 in the clear, just able to make a call and to stay open.
+"""A client connection of HTTP/2, just able to make a call and to stay open.
 
 `cases` uses it to see that a proxy answers before it is measured, and to hold many connections.
 It reads no header: whether an answer is right shows in the length of its body, since a gRPC
@@ -8,6 +8,7 @@ error has none.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -23,10 +24,12 @@ LIMIT = 5.0
 class Connection:
     """One connection to a proxy, used by one call after the other."""
 
-    def __init__(self, port: int, authority: str, path: str) -> None:
-        self._block = header_block(authority, path)
+    def __init__(self, port: int, authority: str, path: str, tls: bool = False) -> None:
+        self._block = header_block(authority, path, "https" if tls else "http")
         self._stream = -1
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+        if tls:
+            self._socket = by_tls(self._socket)
         self._input = self._socket.makefile("rb")
         # Windows for 2 GiB of answers, so that none has to be opened later.
         window = frame(WINDOW_UPDATE, 0, 0, (0x7FFFFFFF - 0xFFFF).to_bytes(4, "big"))
@@ -69,16 +72,24 @@ class Connection:
         return kind, flags, stream & 0x7FFFFFFF, self._input.read(high << 16 | low)
 
 
+def by_tls(plain: socket.socket) -> socket.socket:
+    """The same with TLS; who it is is not looked at."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(plain)
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """One frame (RFC 9113 section 4.1); a payload of at most 16 KiB, as every peer accepts."""
     return struct.pack(">BHBBI", 0, len(payload), kind, flags, stream) + payload
 
 
-def header_block(authority: str, path: str) -> bytes:
+def header_block(authority: str, path: str, scheme: str = "http") -> bytes:
     """Head of a gRPC call, each field a literal without index or Huffman code (RFC 7541, 6.2.2)."""
     fields = {
         ":method": "POST",
-        ":scheme": "http",
+        ":scheme": scheme,
         ":authority": authority,
         ":path": path,
         "content-type": "application/grpc",

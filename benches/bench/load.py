@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import certificates
 from bench.process import Failed
 
 LIMIT = 120.0
@@ -29,6 +30,8 @@ class Shape:
     """File that is the body of each request."""
     response_bytes: int
     """Length of the body of each answer."""
+    certificates: Path | None = None
+    """Folder that says how TLS is spoken, where it is."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def microseconds(text: str) -> float:
 
 
 def _h2load(url: str, shape: Shape, cores: str, extra: list[str]) -> str:
-    command = ["taskset", "-c", cores, "h2load", "--threads=1"]
+    command = ["taskset", "-c", cores, *certificates.speaking(shape.certificates)]
+    command += ["h2load", "--threads=1"]
     command += [f"--clients={shape.connections}", f"--max-concurrent-streams={shape.streams}"]
     command += ["-H", ":authority: bench", "-H", "content-type: application/grpc"]
     command += ["-H", "te: trailers", f"--data={shape.request}", *extra, url]

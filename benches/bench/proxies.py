@@ -2,10 +2,11 @@
 
 To add one, put its configuration into `benches/proxies/` and an entry into `PROXIES`. `$name` in
 a configuration is filled in by `start`: `$port`, `$admin_port`, `$workers`, `$scratch` (a folder of
-this run) and `$mode`, the text that an entry gives for the mode. What stands between the lines
+this run), `$certificates` (a folder, for modes with TLS) and `$mode`, the text that an entry gives
+for the mode. What stands between the lines
 `# each backend` and `# end backend` is repeated for each of them with `$backend` (a port) and
 `$number` (from 1); with `service` it is the same, and the name is `$service`. For a mode called
-`x`, `name-x.conf` is taken instead of `name.conf` where there is one.
+`x-y`, `name-x-y.conf` or `name-x.conf` is taken instead of `name.conf` where there is one.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ PROXIES = [
             "policy": "pooled",
             "services": "pooled",
             "endpoints": "fresh",
+            "tls": "pooled",
+            "tls-fresh": "fresh",
         },
         configuration=("pillion.toml", "services.toml"),
         arguments=("run", "-c", "$config"),
@@ -133,6 +136,8 @@ PROXIES = [
             "fresh": "max_requests_per_connection: 1",
             "services": "",
             "endpoints": "max_requests_per_connection: 1",
+            "tls": "",
+            "tls-fresh": "max_requests_per_connection: 1",
         },
         configuration=("envoy.yaml",),
         arguments=("-c", "$config", "--concurrency", "$workers", "--disable-hot-restart", "-l", "error"),
@@ -160,6 +165,7 @@ def start(
     cores: str,
     scratch: Path,
     under: Sequence[str] = (),
+    certificates: Path | None = None,
 ) -> Iterator[tuple[Server, int]]:
     """Starts a proxy; gives it and its port once that accepts connections.
 
@@ -171,6 +177,7 @@ def start(
         "admin_port": admin_port,
         "workers": workers,
         "scratch": scratch,
+        "certificates": certificates,
         "mode": proxy.modes[mode],
         "config": scratch / proxy.configuration[0],
     }
@@ -187,8 +194,12 @@ def start(
 def template(name: str, mode: str) -> Path:
     """The file that a configuration is made from."""
     stem, dot, suffix = name.partition(".")
-    of_mode = TEMPLATES / f"{stem}-{mode}{dot}{suffix}"
-    return of_mode if of_mode.exists() else TEMPLATES / name
+    parts = mode.split("-")
+    for count in range(len(parts), 0, -1):
+        of_mode = TEMPLATES / f"{stem}-{'-'.join(parts[:count])}{dot}{suffix}"
+        if of_mode.exists():
+            return of_mode
+    return TEMPLATES / name
 
 
 def repeat(text: str, lists: dict[str, list[str]]) -> str:

@@ -7,13 +7,14 @@ on it what they need, and read from it what was done.
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import backends, network, proxies
+from bench import backends, certificates, network, proxies
 from bench.h2client import Connection
 from bench.process import START_LIMIT, Failed, Server
 from bench.proxies import Proxy
@@ -25,6 +26,7 @@ class Running:
 
     server: Server
     port: int
+    tls: bool = False
 
     @property
     def pid(self) -> int:
@@ -34,11 +36,12 @@ class Running:
     @property
     def url(self) -> str:
         """What a call goes to."""
-        return f"http://127.0.0.1:{self.port}{backends.PATH}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self.port}{backends.PATH}"
 
     def connect(self, authority: str = "bench") -> Connection:
         """A client connection to the proxy."""
-        return Connection(self.port, authority, backends.PATH)
+        return Connection(self.port, authority, backends.PATH, self.tls)
 
     def check_a_call(self, authority: str = "bench") -> None:
         """Returns once a call through the proxy is answered with a body."""
@@ -79,6 +82,14 @@ class Site:
     under: tuple[str, ...] = ()
     """A command that runs the proxy, such as `valgrind`."""
 
+    tls: bool = False
+    """Whether everybody speaks TLS."""
+
+    @functools.cached_property
+    def certificates(self) -> Path | None:
+        """The folder of the certificate, where everybody speaks TLS."""
+        return certificates.make(self.folder()) if self.tls else None
+
     def folder(self) -> Path:
         """A new folder, gone after the measurement."""
         return Path(tempfile.mkdtemp(dir=self.scratch))
@@ -89,7 +100,7 @@ class Site:
     ) -> Iterator[list[int]]:
         """Starts backends; gives their ports."""
         with backends.running(
-            response_bytes, self.load_cores, self.folder(), count, extra
+            response_bytes, self.load_cores, self.folder(), count, extra, self.certificates
         ) as ports:
             yield ports
 
@@ -112,8 +123,9 @@ class Site:
             self.proxy_cores,
             self.folder(),
             self.under,
+            self.certificates,
         ) as (server, port):
-            yield Running(server, port)
+            yield Running(server, port, self.tls)
 
     @contextlib.contextmanager
     def running(self, mode: str, response_bytes: int) -> Iterator[Running]:
@@ -125,7 +137,7 @@ class Site:
 
 def check_connections(mode: str, opens: int, calls: int, in_flight: int, isolated: bool) -> None:
     """Raises `Failed` unless the backends accepted as many connections as the mode means."""
-    if mode in ("pooled", "policy"):
+    if mode in ("pooled", "policy", "tls"):
         # Even a proxy that does not multiplex needs no more than one for each call in flight.
         least, most = 0, 2 * in_flight
     else:

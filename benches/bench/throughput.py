@@ -20,6 +20,8 @@ class Load(Case):
 
     connections: int = 8
     streams: int = 32
+    tls: bool = False
+    """Client, proxy and backends speak TLS."""
     pinned: bool = True
     """The proxy on one core, load and backends on the other. If not, everything goes where the
     kernel puts it, and the proxy has a worker for each core."""
@@ -36,7 +38,7 @@ class Load(Case):
 
     def measure(self, site: Site) -> dict[str, float]:
         """Warms up, then makes a fixed number of calls between two readings of the kernel."""
-        workers = 1
+        workers, site = 1, dataclasses.replace(site, tls=self.tls)
         if not self.pinned:
             everywhere = ",".join(map(str, sorted(os.sched_getaffinity(0))))
             site = dataclasses.replace(site, proxy_cores=everywhere, load_cores=everywhere)
@@ -47,7 +49,10 @@ class Load(Case):
                 return self._load(site, running)
 
     def _load(self, site: Site, running: Running) -> dict[str, float]:
-        shape = load.Shape(self.connections, self.streams, _request(site, MESSAGE), MESSAGE)
+        request = _request(site, MESSAGE)
+        shape = load.Shape(
+            self.connections, self.streams, request, MESSAGE, site.certificates
+        )
         url, cores = running.url, site.load_cores
         in_flight = self.connections * self.streams
         rate = load.estimate(url, shape, site.seconds / 3, cores)

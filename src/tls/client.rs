@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -20,7 +21,9 @@ use tokio_rustls::TlsConnector;
 use super::{
     Failure, H2, Stream, Why,
     keeper::{Dated, Keeping, Kept, present},
+    sessions::Sessions,
     stream::Encrypted,
+    turns::by_turns,
     verify::EndpointVerifier,
     versions,
 };
@@ -66,6 +69,7 @@ pub struct Terms {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
     by_names: bool,
+    sessions: Sessions,
     outdated: AtomicBool,
     dated: Vec<Dated>,
     metrics: TlsMetrics,
@@ -194,6 +198,7 @@ impl Terms {
             config: Arc::new(config),
             server_name: settings.server_name.clone(),
             by_names,
+            sessions: Sessions::default(),
             outdated: AtomicBool::new(false),
             dated,
             metrics: metrics.clone(),
@@ -240,8 +245,9 @@ impl Terms {
         service: &str,
     ) -> Result<Stream, Failure> {
         let name = self.name(address, service)?;
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        let stream = connector.connect(name, tcp).await.map_err(|error| Failure::of(&error))?;
+        let config = self.sessions.of(&self.config, address, &name, Instant::now());
+        let connecting = TlsConnector::from(config).connect(name, tcp);
+        let stream = by_turns(connecting).await.map_err(|error| Failure::of(&error))?;
         if stream.get_ref().1.alpn_protocol() != Some(H2) {
             let text = "it does not agree on HTTP/2 by ALPN (\"h2\"): is that the port of gRPC?";
             return Err(Failure::new(Why::NoAlpn, text));

@@ -1,10 +1,16 @@
 //! The TLS of a listener.
 
-use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use rustls::{
-    HandshakeKind, ServerConfig,
+    HandshakeKind, RootCertStore, ServerConfig,
+    crypto::ring::Ticketer,
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
@@ -14,6 +20,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use super::{
     Failure, H2, Why,
     keeper::{Dated, Kept, present},
+    turns::{Place, by_turns},
     verify::ApplicationVerifier,
     versions,
 };
@@ -35,6 +42,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
+    /// Who signs for applications; none where none has to have a certificate.
+    authorities: Option<Arc<RootCertStore>>,
     dated: Vec<Dated>,
 }
 
@@ -53,7 +62,7 @@ impl Server {
     /// # Errors
     /// [`PemError`] names the file that cannot be used.
     pub(super) fn new(settings: &ListenerTls, metrics: TlsMetrics) -> Result<Self, PemError> {
-        let current = ArcSwap::from_pointee(read(settings)?);
+        let current = ArcSwap::from_pointee(read(settings, None)?);
         Ok(Self { settings: settings.clone(), current, metrics })
     }
 
@@ -93,11 +102,23 @@ impl Server {
                 "it offers no protocol by ALPN, and HTTP/2 (\"h2\") is needed",
             ));
         }
+        let Some(_place) = Place::take() else {
+            let text = "too many others are at their handshake: more would only wait";
+            return Err(Failure::new(Why::Busy, text));
+        };
         let config = Arc::clone(&self.current.load().config);
-        let stream = start.into_stream(config).await.map_err(|error| Failure::of(&error))?;
+        let accepting = by_turns(start.into_stream(config));
+        let stream = accepting.await.map_err(|error| Failure::of(&error))?;
         let peer =
             stream.get_ref().1.peer_certificates().and_then(|chain| Leaf::of(chain.first()?));
-        Ok(Secured { stream, peer: peer.map(|leaf| leaf.told().into()) })
+        // One that goes on from an earlier session shows no certificate, which may have expired since.
+        match peer {
+            Some(leaf) if leaf.left(SystemTime::now()).is_none() => Err(Failure::new(
+                Why::Expired,
+                "the certificate of its earlier session has expired",
+            )),
+            peer => Ok(Secured { stream, peer: peer.map(|leaf| leaf.told().into()) }),
+        }
     }
 }
 
@@ -108,7 +129,8 @@ impl Kept for Server {
     }
 
     fn read_again(&self) -> Result<(), PemError> {
-        self.current.store(Arc::new(read(&self.settings)?));
+        let current = read(&self.settings, Some(&self.current.load()))?;
+        self.current.store(Arc::new(current));
         Ok(())
     }
 
@@ -121,33 +143,47 @@ impl Kept for Server {
 /// where it lets none at all pass.
 const NO_APPLICATION_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
 
-fn read(settings: &ListenerTls) -> Result<Current, PemError> {
+/// The sessions that `before` has given tickets for go on, unless other authorities are believed now:
+/// who goes on from one shows no certificate again.
+fn read(settings: &ListenerTls, before: Option<&Current>) -> Result<Current, PemError> {
     let identity = pem::identity(&settings.cert, &settings.key)?;
     let own = Dated { file: settings.cert.clone(), role: "listener", leaf: identity.leaf };
     let mut dated = vec![own];
+    let authorities = settings.client_ca.as_ref().map(|ca| pem::authorities(ca)).transpose()?;
+    if let Some((file, first)) = settings.client_ca.clone().zip(authorities.as_ref()) {
+        let leaf = first.first_to_expire.clone();
+        dated.extend(leaf.map(|leaf| Dated { file, role: "client_ca", leaf }));
+    }
+    let authorities = authorities.map(|authorities| authorities.roots);
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(versions(settings.min_version))
         .expect("the provider has ciphers for both versions")
-        .with_client_cert_verifier(verifier(settings, &mut dated)?)
+        .with_client_cert_verifier(verifier(settings, authorities.as_ref()))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)));
     config.alpn_protocols = vec![H2.to_vec()];
-    Ok(Current { config: Arc::new(config), dated })
+    let roots =
+        |roots: &Option<Arc<RootCertStore>>| roots.as_ref().map(|store| store.roots.clone());
+    match before.filter(|before| roots(&before.authorities) == roots(&authorities)) {
+        Some(before) => config.ticketer = Arc::clone(&before.config.ticketer),
+        // Without randomness there are no tickets, and no handshakes either.
+        None => config.ticketer = Ticketer::new().unwrap_or(config.ticketer),
+    }
+    // Whoever makes many connections gets one with each.
+    config.send_tls13_tickets = 1;
+    Ok(Current { config: Arc::new(config), authorities, dated })
 }
 
 fn verifier(
     settings: &ListenerTls,
-    dated: &mut Vec<Dated>,
-) -> Result<Arc<dyn ClientCertVerifier>, PemError> {
-    let Some(ca) = &settings.client_ca else { return Ok(Arc::new(NoClientAuth)) };
-    let authorities = pem::authorities(ca)?;
-    let first = authorities.first_to_expire;
-    dated.extend(first.map(|leaf| Dated { file: ca.clone(), role: "client_ca", leaf }));
+    authorities: Option<&Arc<RootCertStore>>,
+) -> Arc<dyn ClientCertVerifier> {
+    let Some(roots) = authorities else { return Arc::new(NoClientAuth) };
     let chain =
-        WebPkiClientVerifier::builder_with_provider(authorities.roots, Arc::clone(&PROVIDER))
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&PROVIDER))
             .build()
             .expect("there is an authority, and no revocation list that could be bad");
     match settings.allow.is_empty() {
-        true => Ok(chain),
-        false => Ok(Arc::new(ApplicationVerifier { chain, allow: settings.allow.clone() })),
+        true => chain,
+        false => Arc::new(ApplicationVerifier { chain, allow: settings.allow.clone() }),
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn expected() -> Value {
 }
 
 /// What Python gets. tonic has its own idea of a passed deadline: CANCELLED, from its own timer.
-fn expected_by_python() -> Value {
+pub(crate) fn expected_by_python() -> Value {
     let mut expected = expected();
     expected["deadline"] = json!(4);
     expected

@@ -66,6 +66,8 @@ mod scrape;
 mod stopping;
 mod streams;
 mod tls_calls;
+mod tls_interop;
 mod tls_mutual;
 mod tls_reload;
+mod tls_sessions;
 mod volume;

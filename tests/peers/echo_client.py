@@ -1,6 +1,8 @@
 """Calls the echo service of the tests with grpcio in every way, and prints what came of it as JSON.
 
-    echo_client.py PROXY AUTHORITY
+    echo_client.py PROXY AUTHORITY [CA CERT KEY]
+
+With CA it speaks TLS, and presents CERT.
 
 `tests/behaviour/interop.rs` does the same with tonic and compares.
 """
@@ -9,6 +11,7 @@ import json
 import queue
 import sys
 import time
+from pathlib import Path
 
 import grpc
 
@@ -19,9 +22,15 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 class Client:
     """One channel to the service that `authority` names."""
 
-    def __init__(self, proxy: str, authority: str):
-        options = [*UNLIMITED, ("grpc.default_authority", authority)]
-        channel = grpc.insecure_channel(proxy, options=options)
+    def __init__(self, proxy: str, authority: str, *pem: str):
+        if pem:
+            ca, cert, key = (Path(path).read_bytes() for path in pem)
+            credentials = grpc.ssl_channel_credentials(ca, key, cert)
+            options = [*UNLIMITED, ("grpc.ssl_target_name_override", authority)]
+            channel = grpc.secure_channel(proxy, credentials, options=options)
+        else:
+            options = [*UNLIMITED, ("grpc.default_authority", authority)]
+            channel = grpc.insecure_channel(proxy, options=options)
         self.unary = channel.unary_unary(PATH + "Unary")
         self.download = channel.unary_stream(PATH + "Download")
         self.upload = channel.stream_unary(PATH + "Upload")
@@ -133,5 +142,5 @@ SCENARIOS = [
 ]
 
 if __name__ == "__main__":
-    the_client = Client(*sys.argv[1:3])
+    the_client = Client(*sys.argv[1:])
     print(json.dumps({scenario.__name__: scenario(the_client) for scenario in SCENARIOS}))

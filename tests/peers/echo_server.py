@@ -1,9 +1,15 @@
-"""The echo service of the tests with grpcio. Prints its port, then serves until its stdin ends."""
+"""The echo service of the tests with grpcio. Prints its port, then serves until its stdin ends.
+
+    echo_server.py NAME [CA CERT KEY]
+
+With CA it speaks TLS, and wants a certificate of CA's from its clients.
+"""
 
 import sys
 import threading
 import time
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 
@@ -79,7 +85,13 @@ def main() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=UNLIMITED)
     name = sys.argv[1] if len(sys.argv) > 1 else "python"
     server.add_generic_rpc_handlers([Echo(name).handlers()])
-    port = server.add_insecure_port("127.0.0.1:0")
+    pem = [Path(path).read_bytes() for path in sys.argv[2:]]
+    if pem:
+        ca, cert, key = pem
+        credentials = grpc.ssl_server_credentials([(key, cert)], ca, require_client_auth=True)
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
     sys.stdin.read()

@@ -19,8 +19,14 @@ pub(crate) struct PythonServer {
 impl PythonServer {
     /// Answers with `server: NAME` in its initial metadata.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same, with TLS where there are files for it: authority, certificate, key.
+    pub(crate) fn start_with(name: &str, pem: &[&Path]) -> Self {
         let mut child = python("echo_server.py")
             .arg(name)
+            .args(pem)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -51,8 +57,17 @@ impl Drop for PythonServer {
 
 /// Calls the service that `authority` names in every way; see `echo_client.py`.
 pub(crate) async fn call_in_every_way(proxy: SocketAddr, authority: &str) -> Value {
+    call_in_every_way_with(proxy, authority, &[]).await
+}
+
+/// The same, with TLS where there are files for it: authority, certificate, key.
+pub(crate) async fn call_in_every_way_with(
+    proxy: SocketAddr,
+    authority: &str,
+    pem: &[&Path],
+) -> Value {
     let mut client = python("echo_client.py");
-    client.arg(proxy.to_string()).arg(authority);
+    client.arg(proxy.to_string()).arg(authority).args(pem);
     let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the Python client failed:\n{errors}");
