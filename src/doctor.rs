@@ -55,7 +55,8 @@ pub enum Outcome {
 /// One step of the way.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
-    /// Which: `resolve`, `etcd`, `list`, `pick`, `connect`, `settings`, `health`, `proxy`.
+    /// Which: `resolve`, `etcd`, `list`, `pick`, `connect`, `tls`, `settings`, `health`,
+    /// `proxy`.
     pub step: &'static str,
     /// On what.
     pub on: String,
@@ -136,7 +137,7 @@ pub async fn walk(settings: &Settings, question: &Question) -> Walk {
         }
     };
     let candidates = pick(&snapshot, explained, pin, policy, &mut walk.steps);
-    endpoints::connect(&candidates, policy, &mut walk.steps).await;
+    endpoints::connect(&candidates, policy, &service, &mut walk.steps).await;
     walk.snapshot = Some(snapshot);
     walk
 }

@@ -7,7 +7,7 @@
 use std::{io, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
@@ -80,7 +80,10 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Pr
 ///
 /// # Errors
 /// Those of [`ProbeError`] that are not of [`connect`].
-pub async fn settings(stream: &mut TcpStream, limit: Duration) -> Result<(), ProbeError> {
+pub async fn settings<T>(stream: &mut T, limit: Duration) -> Result<(), ProbeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let mut head = [0; FRAME_HEAD];
     let exchange = async {
         stream.write_all(HELLO).await?;

@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{Outcome, Step, timed};
 use crate::config::{Policy, Probe, Ready};
 use crate::health::{self, Unwell};
-use crate::model::Record;
+use crate::metrics::Metrics;
+use crate::model::{Record, ServiceName};
 use crate::probe::{self, ProbeError};
+use crate::tls::{Clients, Failure, Keeper, Stream, Why};
 
 /// Endpoints that are tried at most.
 const TRIED: usize = 32;
@@ -24,8 +27,15 @@ pub(super) struct Candidate {
 }
 
 /// Connects to each as an attempt would.
-pub(super) async fn connect(candidates: &[Candidate], policy: &Policy, steps: &mut Vec<Step>) {
-    let tried = candidates.iter().take(TRIED).map(|candidate| attempt(candidate, policy));
+pub(super) async fn connect(
+    candidates: &[Candidate],
+    policy: &Policy,
+    service: &ServiceName,
+    steps: &mut Vec<Step>,
+) {
+    let clients = Keeper::new(Metrics::new().tls().clone()).clients();
+    let way = Way { policy, service, clients: &clients };
+    let tried = candidates.iter().take(TRIED).map(|candidate| attempt(candidate, &way));
     let tried = stream::iter(tried).buffered(AT_ONCE).collect::<Vec<_>>().await;
     steps.extend(tried.into_iter().flatten());
     if candidates.len() > TRIED {
@@ -35,26 +45,61 @@ pub(super) async fn connect(candidates: &[Candidate], policy: &Policy, steps: &m
     }
 }
 
-async fn attempt(candidate: &Candidate, policy: &Policy) -> Vec<Step> {
-    let Candidate { record, share } = candidate;
+/// How endpoints are connected.
+struct Way<'a> {
+    policy: &'a Policy,
+    service: &'a ServiceName,
+    clients: &'a Clients,
+}
+
+impl Way<'_> {
+    /// Speaks TLS to an endpoint.
+    async fn shake_hands(&self, tcp: TcpStream, record: &Record) -> Result<Stream, Failure> {
+        let terms = self.clients.terms(&self.policy.tls).await?;
+        terms.connect(tcp, &record.address, self.service.as_str()).await
+    }
+}
+
+async fn attempt(candidate: &Candidate, way: &Way<'_>) -> Vec<Step> {
+    let (Candidate { record, share }, policy) = (candidate, way.policy);
     let on = record.address.as_str();
     let limit = policy.connect_timeout;
     let (stream, took) = timed(probe::connect(&record.address, limit)).await;
-    let mut stream = match stream {
+    let stream = match stream {
         Ok(stream) => stream,
         Err(error) => return vec![failed("connect", on, &error).took(took)],
     };
     let part = format!("{:.1}% of the calls", share * 100.0);
     let mut steps = vec![Step::ok("connect", on, part).took(took)];
-    if record.tls {
-        let step = Step::ok("settings", on, "its record asks for TLS, which is not looked into");
-        steps.push(Step { outcome: Outcome::Skipped, ..step });
-        return steps;
-    }
+    let speaks_tls = policy.tls.is_spoken(record.tls);
+    let mut stream = match speaks_tls {
+        false => Stream::Plain(stream),
+        true => {
+            let shaking = timeout(limit.max(PATIENCE), way.shake_hands(stream, record));
+            let (shaken, took) = timed(shaking).await;
+            match shaken.unwrap_or_else(|_| Err(Failure::late(limit.max(PATIENCE)))) {
+                Ok(stream) => {
+                    steps.push(Step::ok("tls", on, "its certificate is good").took(took));
+                    stream
+                }
+                Err(failure) => {
+                    steps.push(objection(on, &failure).took(took));
+                    return steps;
+                }
+            }
+        }
+    };
     // TCP and SETTINGS share one limit in a call; here an endpoint that needs longer is told apart
     // from one that says nothing at all.
     let (settings, more) = timed(probe::settings(&mut stream, limit.max(PATIENCE))).await;
     if let Err(error) = settings {
+        // It may have looked at our certificate only then.
+        let against = stream.failure();
+        if let Some(failure) = against.as_ref().and_then(|against| against.get()) {
+            steps.pop();
+            steps.push(objection(on, failure).took(more));
+            return steps;
+        }
         steps.push(failed("settings", on, &error).took(more));
         return steps;
     }
@@ -67,15 +112,26 @@ async fn attempt(candidate: &Candidate, policy: &Policy) -> Vec<Step> {
         ),
         false => step,
     });
-    steps.push(ask_health(record).await);
+    steps.push(ask_health(record, way, speaks_tls).await);
     steps
 }
 
 /// A server without a health service is as good as any.
-async fn ask_health(record: &Record) -> Step {
+async fn ask_health(record: &Record, way: &Way<'_>, speaks_tls: bool) -> Step {
     let on = record.address.as_str();
-    let probe = Probe::Grpc { address: record.address.clone(), service: String::new() };
-    let (answer, took) = timed(health::run(&probe, PATIENCE)).await;
+    let asking = async {
+        if !speaks_tls {
+            let probe = Probe::Grpc { address: record.address.clone(), service: String::new() };
+            return health::run(&probe, PATIENCE).await;
+        }
+        let tcp = probe::connect(&record.address, PATIENCE).await;
+        let tcp = tcp.map_err(|error| Unwell::Protocol(error.to_string()))?;
+        let stream = way.shake_hands(tcp, record).await;
+        let stream = stream.map_err(|failure| Unwell::Protocol(failure.to_string()))?;
+        health::ask(stream, &record.address, "https", "").await
+    };
+    let (answer, took) = timed(timeout(PATIENCE, asking)).await;
+    let answer = answer.unwrap_or(Err(Unwell::Late(PATIENCE)));
     let step = |detail: &str| Step::ok("health", on, detail);
     let step = match answer {
         Ok(()) => step("SERVING"),
@@ -102,6 +158,30 @@ async fn ask_health(record: &Record) -> Step {
 /// How long an endpoint is waited for that takes connections.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+fn objection(on: &str, failure: &Failure) -> Step {
+    let advice = match failure.why {
+        Why::WrongName => {
+            "name what its certificate carries in `verify` or `server_name`, or issue it another one"
+        }
+        Why::Expired | Why::NotYetValid => {
+            "see what renews its certificate, and the clocks of both hosts"
+        }
+        Why::UnknownCa => {
+            "`ca` must hold the authority that signs for it, and it must send its whole chain"
+        }
+        Why::PeerWantsCertificate => "give this proxy a certificate: `cert` and `key`",
+        Why::PeerUnknownCa | Why::PeerExpired | Why::PeerRefused => {
+            "see whom it lets in, and what `cert` says: `openssl x509 -noout -text -in CERT`"
+        }
+        Why::NotTls | Why::Closed => {
+            "it speaks plaintext, most likely: see `mode`, and whether its record should say TLS"
+        }
+        Why::NoAlpn => "register the port that serves gRPC; this is another server",
+        _ => "see `min_version`, which lets TLS 1.2 pass, and its log",
+    };
+    Step::ok("tls", on, failure.to_string()).but(Outcome::Failed, advice)
+}
+
 fn failed(step: &'static str, on: &str, error: &ProbeError) -> Step {
     let advice = match error {
         ProbeError::Name(_) => "register an address, or a name that this host can resolve",
@@ -119,7 +199,9 @@ fn failed(step: &'static str, on: &str, error: &ProbeError) -> Step {
         ProbeError::Closed | ProbeError::GoAway => {
             "it is stopping, out of connections, or expects TLS"
         }
-        ProbeError::Tls => "register a plaintext port, or say in the record that it speaks TLS",
+        ProbeError::Tls => {
+            "say that it speaks TLS, in its record or by `mode` in [defaults.tls]; or register a plaintext port"
+        }
         ProbeError::Http1 | ProbeError::Other(_) => {
             "register the port that serves gRPC; this is another server"
         }

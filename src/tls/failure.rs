@@ -1,6 +1,9 @@
 //! Why there is no TLS connection, for people and for metrics.
 
-use std::{io, time::SystemTime};
+use std::{
+    io,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, pki_types::UnixTime};
 
@@ -86,6 +89,12 @@ impl Why {
 impl Failure {
     pub(super) fn new(why: Why, text: impl Into<String>) -> Self {
         Self { why, text: text.into() }
+    }
+
+    /// It was not done within `limit`.
+    pub fn late(limit: Duration) -> Self {
+        let limit = humantime::format_duration(limit);
+        Self::new(Why::Timeout, format!("no handshake within {limit}"))
     }
 
     /// What rustls, or the system, says of a connection.
@@ -199,6 +208,6 @@ impl Failure {
 }
 
 fn date(time: UnixTime) -> String {
-    let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs());
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
     humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -73,10 +73,7 @@ impl Server {
     pub async fn accept(&self, tcp: TcpStream, limit: Duration) -> Result<Secured, Failure> {
         let accepted = match timeout(limit, self.shake_hands(tcp)).await {
             Ok(accepted) => accepted,
-            Err(_) => {
-                let limit = humantime::format_duration(limit);
-                Err(Failure::new(Why::Timeout, format!("no handshake within {limit}")))
-            }
+            Err(_) => Err(Failure::late(limit)),
         };
         match &accepted {
             Ok(secured) => {

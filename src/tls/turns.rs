@@ -12,10 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    sync::Semaphore,
-    task::{spawn_local, yield_now},
-};
+use tokio::{sync::Semaphore, task::yield_now};
 use tokio_util::sync::PollSemaphore;
 
 /// Handshakes of applications that may be under way on a worker. Those that come then would wait longer
@@ -70,7 +67,7 @@ impl<F: Future> Future for ByTurns<F> {
         // None would mean that it was closed, which it never is.
         let turn = ready!(this.turn.poll_acquire(cx));
         let polled = this.handshake.poll(cx);
-        spawn_local(async move {
+        tokio::spawn(async move {
             yield_now().await;
             drop(turn);
         });
@@ -82,7 +79,7 @@ impl<F: Future> Future for ByTurns<F> {
 mod tests {
     use std::{future::poll_fn, rc::Rc};
 
-    use tokio::task::LocalSet;
+    use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
 

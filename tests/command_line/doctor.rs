@@ -5,6 +5,8 @@ use serde_json::Value;
 use crate::canned_admin::CannedAdmin;
 use crate::endpoints::{Endpoint, refused};
 use crate::etcd::Etcd;
+use crate::tls::Authority;
+use crate::tls_peer::TlsFront;
 use crate::{Outcome, file, pillion};
 
 const SERVING: Option<u8> = Some(1);
@@ -225,4 +227,34 @@ async fn routes_and_sources_of_a_configuration_have_their_part() {
     let outcome = pillion(&["doctor", "shop.internal", "-c", &path]);
     assert_eq!((outcome.status, &*outcome.stderr), (0, ""));
     assert!(outcome.stdout.contains("names the service orders"), "{}", outcome.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn tls_is_spoken_as_calls_speak_it_and_what_is_wrong_with_a_certificate_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let server = Endpoint::grpc(SERVING).await;
+    let pair = authority.sign_for("orders", "DNS:orders");
+    let front = TlsFront::start(server.address(), &pair, None).await;
+    let etcd = Etcd::start().await;
+    etcd.put("orders/1", &front.address().to_string()).await;
+    let walk = |keys: &str| {
+        let text = format!(
+            "[admin]\naddress = \"unix:/nowhere/admin.sock\"\n[defaults.tls]\nmode = \"on\"\nca = {:?}\n{keys}",
+            authority.cert()
+        );
+        let (_folder, path) = file(&text);
+        pillion(&["doctor", "-c", &path, "--etcd", &etcd.url(), "orders", "-o", "json"])
+    };
+    let outcome = walk("");
+    assert_eq!(outcome.status, 0, "{}", outcome.stdout);
+    let of_endpoint = ["connect", "tls", "settings", "health"];
+    let expected: Vec<_> =
+        of_endpoint.iter().map(|step| format!("{step} {} ok", front.address())).collect();
+    assert!(steps(&outcome).windows(4).any(|window| window == expected), "{:?}", steps(&outcome));
+    let outcome = walk("verify = [\"spiffe://prod/*\"]");
+    let (step, detail, advice) = trouble(&outcome);
+    assert_eq!(step, "tls failed");
+    assert!(detail.contains("its certificate is for orders, not for spiffe://prod/*"), "{detail}");
+    assert!(advice.contains("`verify`"), "{advice}");
 }

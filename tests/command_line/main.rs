@@ -18,6 +18,9 @@ mod running;
 #[allow(dead_code, reason = "tests/behaviour uses the rest")]
 mod tls;
 mod tls_files;
+#[path = "../support/tls_peer.rs"]
+#[allow(dead_code, reason = "tests/behaviour uses the rest")]
+mod tls_peer;
 
 use std::{fs, path::Path, process::Command};
 
