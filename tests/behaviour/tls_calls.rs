@@ -58,7 +58,7 @@ async fn a_call_reaches_an_endpoint_whose_record_says_tls_on_every_kind_of_conne
     for connection in ["fresh", "warm", "pooled"] {
         for ready in ["settings", "tcp"] {
             let config = format!(
-                "[defaults]\nconnection = \"{connection}\"\nready = \"{ready}\"\n{}",
+                "[defaults]\nconnect_timeout = \"20s\"\nconnection = \"{connection}\"\nready = \"{ready}\"\n{}",
                 towards_endpoints(&authority.cert(), "")
             );
             let pillion = proxy(&config, front.address(), "tls = true").await;
@@ -73,7 +73,8 @@ async fn a_call_reaches_an_endpoint_whose_record_says_tls_on_every_kind_of_conne
 #[tokio::test]
 async fn no_record_turns_tls_off_where_the_policy_says_on() {
     let backend = Backend::echo().await;
-    let config = "[defaults]\nattempts = 1\n[defaults.tls]\nmode = \"on\"";
+    let config =
+        "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\n[defaults.tls]\nmode = \"on\"";
     let (_folder, authority) = authority("ca");
     let config = format!("{config}\nca = {:?}", authority.cert());
     let pillion = proxy(&config, backend.address(), "tls = false").await;
@@ -161,7 +162,10 @@ async fn refusal_of(
     };
     let backend = Backend::echo().await;
     let front = TlsFront::start(backend.address(), &pair, None).await;
-    let config = format!("[defaults]\nattempts = 1\n{}", towards_endpoints(&ca.cert(), keys));
+    let config = format!(
+        "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\n{}",
+        towards_endpoints(&ca.cert(), keys)
+    );
     let pillion = proxy(&config, front.address(), "tls = true").await;
     let (reason, message) = refusal(&pillion).await;
     assert_eq!(reason, "connect_failed", "{message}");
@@ -207,8 +211,10 @@ async fn an_endpoint_that_agrees_on_no_http_2_is_refused() {
     for protocols in [&[][..], &[&b"http/1.1"[..]]] {
         let config = server_config(&pair, None, protocols);
         let front = TlsFront::start_with(backend.address(), config).await;
-        let config =
-            format!("[defaults]\nattempts = 1\n{}", towards_endpoints(&authority.cert(), ""));
+        let config = format!(
+            "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\n{}",
+            towards_endpoints(&authority.cert(), "")
+        );
         let pillion = proxy(&config, front.address(), "tls = true").await;
         let (_, message) = refusal(&pillion).await;
         assert!(

@@ -22,7 +22,7 @@ async fn grpcio_calls_grpcio_by_mutual_tls_on_both_sides_of_the_proxy() {
         let (cert, key) = &proxy;
         let outbound = format!("mode = \"on\"\ncert = {cert:?}\nkey = {key:?}");
         let config = format!(
-            "{inbound}\n[defaults]\nconnection = \"{connection}\"\n{}",
+            "{inbound}\n[defaults]\nconnect_timeout = \"20s\"\nconnection = \"{connection}\"\n{}",
             towards_endpoints(&ca, &outbound)
         );
         let pillion = Program::new(&config)
@@ -113,7 +113,7 @@ async fn a_server_that_asks_for_a_certificate_is_given_the_one_of_its_service() 
     let front = crate::tls_peer::TlsFront::start(backend.address(), &server, Some(&ca)).await;
     let (cert, key) = authority.sign_for("me", "DNS:me");
     let config = format!(
-        "[defaults]\nattempts = 1\n{}\n[service.echo.tls]\ncert = {cert:?}\nkey = {key:?}",
+        "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\n{}\n[service.echo.tls]\ncert = {cert:?}\nkey = {key:?}",
         towards_endpoints(&ca, "")
     );
     let endpoints = ["echo", "other"].map(|name| endpoint(name, front.address(), "tls = true"));

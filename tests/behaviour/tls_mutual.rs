@@ -23,7 +23,7 @@ async fn outbound(authority: &Authority, pair: &Pair, verify: &str, inbound: &Pi
     let (cert, key) = pair;
     let keys = format!("mode = \"on\"\ncert = {cert:?}\nkey = {key:?}\nverify = [{verify}]");
     let config = format!(
-        "[defaults]\nattempts = 1\nconnection = \"pooled\"\n{}",
+        "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\nconnection = \"pooled\"\n{}",
         towards_endpoints(&authority.cert(), &keys)
     );
     Pillion::start(&config, [endpoint("echo", inbound.address(), "")]).await
@@ -56,8 +56,10 @@ async fn refused_by_the_inner(me: Option<&Pair>, authority: &Authority) -> (Stri
     let identity =
         me.map_or_else(String::new, |(cert, key)| format!("cert = {cert:?}\nkey = {key:?}"));
     let keys = format!("mode = \"on\"\n{verify}\n{identity}");
-    let config =
-        format!("[defaults]\nattempts = 1\n{}", towards_endpoints(&authority.cert(), &keys));
+    let config = format!(
+        "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\n{}",
+        towards_endpoints(&authority.cert(), &keys)
+    );
     let outer = Pillion::start(&config, [endpoint("echo", inner.address(), "")]).await;
     let answer = Client::connect(outer.address()).await.call("echo").await;
     assert_eq!(answer.header("pillion-error"), Some("connect_failed"));
@@ -126,8 +128,10 @@ async fn an_endpoint_is_believed_by_its_spiffe_name_and_by_no_other() {
         ("spiffe://dev/*", false),
     ] {
         let keys = format!("verify = [{verify:?}]");
-        let config =
-            format!("[defaults]\nattempts = 1\n{}", towards_endpoints(&authority.cert(), &keys));
+        let config = format!(
+            "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\n{}",
+            towards_endpoints(&authority.cert(), &keys)
+        );
         let endpoints = [endpoint("echo", front.address(), "tls = true")];
         let pillion = Pillion::start(&config, endpoints).await;
         let answer = Client::connect(pillion.address()).await.call("echo").await;

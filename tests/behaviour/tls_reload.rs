@@ -62,7 +62,7 @@ async fn certificates_of_both_ends_change_under_load_without_a_lost_call() {
         "mode = \"on\"\ncert = {cert:?}\nkey = {key:?}\nverify = [\"spiffe://prod/server\"]"
     );
     let config = format!(
-        "[service.pooled]\nconnection = \"pooled\"\n{}",
+        "[defaults]\nconnect_timeout = \"20s\"\n[service.pooled]\nconnection = \"pooled\"\n{}",
         towards_endpoints(&authority.cert(), &keys)
     );
     let endpoints = ["fresh", "pooled"].map(|service| endpoint(service, inner.address(), ""));
