@@ -341,6 +341,7 @@ fn every_rule_of_lint_has_its_row_in_commands() {
 struct Running {
     /// Ended with it.
     _etcd: Option<etcd::Etcd>,
+    _certificates: Option<tempfile::TempDir>,
     folder: tempfile::TempDir,
     child: Child,
 }
@@ -361,11 +362,15 @@ impl Running {
         let policy = format!("[policy]\n[[source]]\nname = \"main\"\nendpoints = [{url:?}]\n");
         let register =
             "[[register]]\nservice = \"y\"\naddress = \"127.0.0.1:1\"\nformat = \"go-zero\"\n";
-        let config = [source, route, limits, &policy, register].concat();
+        let certificates = tempfile::tempdir().unwrap();
+        let ca = Authority::new(certificates.path(), "ca").cert();
+        let tls = format!("[service.x.tls]\nmode = \"on\"\nca = {ca:?}\n");
+        let config = [source, route, limits, &policy, register, &tls].concat();
         let failing = failing().await;
         let failing = format!("[[endpoint]]\nservice=\"failing\"\naddress=\"{failing}\"\n");
         let mut running = Self::start_with(&config, &(entry(1) + &entry(2) + &failing));
         running._etcd = Some(etcd);
+        running._certificates = Some(certificates);
         running
     }
 
@@ -385,7 +390,7 @@ impl Running {
             .unwrap();
         // Its first line says that it listens.
         child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        Self { _etcd: None, folder, child }
+        Self { _etcd: None, _certificates: None, folder, child }
     }
 
     /// What a command prints that asks it.

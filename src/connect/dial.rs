@@ -231,6 +231,8 @@ pub(super) async fn dial(
 
 impl Secure {
     async fn shake_hands(&self, tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, DialError> {
+        // What TCP has against it is not for TLS to tell.
+        let tcp = established(tcp).await.map_err(|error| refused(endpoint, error))?;
         let address = &endpoint.record.address;
         let connected = self.terms.connect(tcp, address, self.service.as_str()).await;
         connected.map_err(|failure| DialError::Tls { address: address.to_string(), failure })

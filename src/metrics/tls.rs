@@ -40,6 +40,9 @@ impl TlsMetrics {
             "TLS handshakes that led to no connection, by why not.",
             &["side", "reason"],
         );
+        for side in ["downstream", "upstream"] {
+            failures.with_label_values(&[side, "other"]);
+        }
         let side = |side| Handshakes {
             side,
             full: done.with_label_values(&[side, "no"]),

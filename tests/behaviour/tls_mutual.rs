@@ -14,7 +14,10 @@ use crate::wait::until;
 async fn inbound(authority: &Authority, name: &str, allow: &str, backend: &Backend) -> Pillion {
     let pair = authority.sign_for("inbound", name);
     let more = format!("client_ca = {:?}\nallow = [{allow}]", authority.cert());
-    let config = format!("access_log = \"json\"\n{}", listener(&pair, &more));
+    let config = format!(
+        "access_log = \"json\"\n{}\n[defaults]\nconnect_timeout = \"20s\"",
+        listener(&pair, &more)
+    );
     Program::new(&config).endpoints([backend.as_endpoint("echo")]).listen_by_config().start().await
 }
 

@@ -52,6 +52,7 @@ async fn certificates_of_both_ends_change_under_load_without_a_lost_call() {
     install(&authority.sign_for("client", names[1]), &client);
     let backend = Backend::echo().await;
     let more = format!("client_ca = {:?}\nallow = [\"spiffe://prod/client\"]", authority.cert());
+    let more = format!("{more}\n[defaults]\nconnect_timeout = \"20s\"");
     let inner = Program::new(&listener(&server, &more))
         .endpoints([backend.as_endpoint("echo")])
         .listen_by_config()
