@@ -29,8 +29,13 @@ class Templates(unittest.TestCase):
         self.assertEqual(proxies.template("nginx.conf", "fresh").name, "nginx.conf")
         self.assertEqual(proxies.template("nginx.conf", "services").name, "nginx-services.conf")
 
+    def test_a_mode_of_two_words_has_the_template_of_the_first(self):
+        self.assertEqual(proxies.template("envoy.yaml", "tls-fresh").name, "envoy-tls.yaml")
+        self.assertEqual(proxies.template("services.toml", "tls").name, "services.toml")
+
     def test_each_template_can_be_filled_in_for_each_mode(self):
-        values = dict.fromkeys(["port", "admin_port", "workers", "scratch", "mode"], "1")
+        names = ["port", "admin_port", "workers", "scratch", "certificates", "mode"]
+        values = dict.fromkeys(names, "1")
         for proxy in proxies.PROXIES:
             for mode in proxy.modes:
                 for name in proxy.configuration:
