@@ -1,5 +1,5 @@
 # What one does with a clone. Each target does all that it needs.
-.PHONY: help demo setup test test-long fuzz lint instructions release bench docs image
+.PHONY: help demo setup test test-long soak fuzz loom lint instructions release bench docs image
 # Debian keeps servers such as nginx where only root looks for them.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -26,14 +26,23 @@ test-long: ## the tests that take minutes, on an optimised build
 	tools/setup
 	cargo test --profile quick --test behaviour --test chaos -- --ignored --test-threads 1
 
+soak: MINUTES ?= 30
+soak: ## calls, churn, faults and reloads at once, and what the program holds meanwhile; MINUTES=30
+	tools/setup
+	MINUTES=$(MINUTES) cargo test --profile quick --test soak -- --ignored --nocapture
+
 fuzz: SECONDS ?= 60
-fuzz: ## each record format against what a fuzzer makes up; needs cargo-fuzz and a nightly Rust; SECONDS=60
+fuzz: ## all that reads what strangers write, against what a fuzzer makes up; needs cargo-fuzz and a nightly Rust; SECONDS=60
 	tests/fuzz/seed
-	@set -e; for target in tests/fuzz/src/bin/*.rs; do \
-		target=$$(basename $$target .rs); echo "== $$target"; \
-		cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- \
+	tests/fuzz-program/seed
+	@set -e; for target in tests/fuzz*/src/bin/*.rs; do \
+		folder=$${target%/src/bin/*}; target=$$(basename $$target .rs); echo "== $$target"; \
+		cargo +nightly fuzz run --fuzz-dir $$folder --sanitizer none $$target -- -timeout=30 \
 			-max_total_time=$(SECONDS) -max_len=4096 -verbosity=0 -print_funcs=0 -print_final_stats=1; \
 	done
+
+loom: ## what workers share without a lock, in every order of their steps
+	cd tests/loom && cargo test
 
 lint: export RUSTDOCFLAGS = -D warnings
 lint: ## formatting, clippy, documentation, licences and advisories

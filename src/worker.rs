@@ -87,6 +87,11 @@ impl Worker {
             };
             let _ = started.send(Ok(()));
             runtime.block_on(run(parts, accepted, phase));
+        });
+        let thread = thread.map_err(|error| {
+            let limited = "the number of threads may be limited (ulimit -u, TasksMax, pids.max)";
+            let why = format!("no thread for worker {number}: {error}; {limited}");
+            io::Error::new(error.kind(), why)
         })?;
         ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))?;
         Ok(Self { inbox, connections, thread })

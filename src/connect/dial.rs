@@ -39,6 +39,8 @@ const SEND_BUFFER: usize = 256 << 10;
 const MAX_HEADER_LIST: u32 = 1 << 20;
 /// How long sent bytes may stay unacknowledged, and a silent peer unprobed.
 const PEER_LOST: Duration = Duration::from_secs(20);
+/// Between a probe that was not answered and the end of the connection. The system's is 75 s.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// The connection proper: whoever holds it must poll it.
 pub(super) type Wire = client::Connection<Gather<Stream>, Bytes>;
@@ -304,7 +306,10 @@ fn connect_to(address: SocketAddr, ending: Ending) -> io::Result<TcpStream> {
     socket.set_tcp_nodelay(true)?;
     match ending {
         Ending::WithCall => socket.set_linger(Some(Duration::ZERO))?,
-        Ending::Graceful => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PEER_LOST))?,
+        Ending::Graceful => {
+            let probes = TcpKeepalive::new().with_time(PEER_LOST).with_interval(PROBE);
+            socket.set_tcp_keepalive(&probes)?;
+        }
     }
     socket.set_tcp_user_timeout(Some(PEER_LOST))?;
     match socket.connect(&address.into()) {

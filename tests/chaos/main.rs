@@ -1,5 +1,7 @@
-//! What becomes of calls while the registry is in trouble: real etcds are killed, frozen, cut off,
-//! emptied, compacted and restored behind a running program, and no call may be lost by it.
+//! What becomes of calls while the registry, the endpoints, the network or the host are in trouble: real
+//! etcds are killed, frozen, cut off, emptied, compacted and restored behind a running program, endpoints
+//! die and stand still, and no call may be lost by it that could have been answered.
+//! `docs/reliability.md` names each test.
 //!
 //! Each test has its own etcd, endpoints and proxy. What only shows after minutes is `#[ignore]`d:
 //! `make test-long`.
@@ -31,8 +33,13 @@ mod tls;
 mod wait;
 
 mod brake;
+mod cgroup;
+mod clock;
 mod credentials;
+mod endpoints;
 mod history;
+mod host;
+mod leaf;
 mod load;
 mod members;
 mod network;

@@ -1,7 +1,7 @@
-//! A bad network between proxy and etcd, made with the system's own means.
+//! A bad network between proxy and etcd or endpoints, made with the system's own means.
 //!
 //! Each test runs itself again inside a network namespace of its own, where the packet filter is its
-//! own as well; etcd is in a second one, at the other end of a wire. Where that is not allowed it is
+//! own as well; etcd, or an endpoint, is in a second one, at the other end of a wire. Where that is not allowed it is
 //! skipped.
 
 use std::{
@@ -12,10 +12,12 @@ use std::{
 use etcd_client::{Txn, TxnOp};
 
 use crate::backend::Backend;
-use crate::client::Client;
+use crate::client::{Answer, Client, grpc_with};
 use crate::etcd::Etcd;
 use crate::flow::Flow;
+use crate::leaf::Leaf;
 use crate::namespaces::Namespaces;
+use crate::program::Pillion;
 use crate::scene::{age, backends, proxy, register, until_ready, value};
 use crate::wait::until;
 
@@ -43,6 +45,11 @@ fn inside(test: &str) -> Option<String> {
         .status();
     assert!(status.unwrap().success());
     None
+}
+
+/// An endpoint at the other end.
+async fn leaf(far: &str) -> Leaf {
+    Leaf::at(&format!("{}:0", Namespaces::FAR), &["ip", "netns", "exec", far]).await
 }
 
 async fn etcd(far: &str) -> Etcd {
@@ -202,4 +209,63 @@ async fn a_slow_line_carries_a_long_list_page_by_page() {
     assert_eq!(page["endpoints"].as_array().unwrap().len(), 1000);
     assert_eq!(pillion.metrics().await.sum("source_up", &[]), 1.0);
     flow.end().await;
+}
+
+#[tokio::test]
+async fn without_a_free_port_to_one_endpoint_calls_go_to_another_or_fail_at_once() {
+    const HELD: [(&str, &str); 1] = [("held", "1")];
+    let test = "network::without_a_free_port_to_one_endpoint_calls_go_to_another_or_fail_at_once";
+    let Some(far) = inside(test) else { return };
+    let (one, two) = (leaf(&far).await, leaf(&far).await);
+    let pillion = Pillion::start("", [one.as_endpoint("")]).await;
+    // A connection for each call, and this many ports for them.
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
+    let client = Client::connect(pillion.address()).await;
+    let mut open = Vec::new();
+    for _ in 0..130 {
+        open.push(client.begin(grpc_with("orders", &HELD)).await);
+    }
+    one.until_holds(100.0).await;
+    let failed = [("outcome", "connect_failed")];
+    let so = |metrics: &crate::metrics::Metrics| metrics.sum("attempts_total", &failed) == 30.0;
+    pillion.until_metrics("the others have failed", so).await;
+    let answer = client.call("orders").await;
+    assert_eq!(answer.header("pillion-error"), Some("connect_failed"));
+    let why = answer.header("grpc-message").unwrap();
+    assert!(why.contains("assign requested address"), "{why}");
+
+    // Ports are of a pair of addresses: another endpoint can still be connected.
+    pillion.set_endpoints([one.as_endpoint(""), two.as_endpoint("")]).await;
+    for _ in 0..50 {
+        assert!(client.call("orders").await.is_ok());
+    }
+    // None is left in TIME_WAIT, so all are free again.
+    drop(open);
+    one.until_holds(0.0).await;
+    pillion.set_endpoints([one.as_endpoint("")]).await;
+    for _ in 0..300 {
+        let answer = client.call("orders").await;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "half a minute; `make test-long`"]
+async fn a_call_on_a_shared_connection_to_a_host_that_vanishes_ends_within_a_minute() {
+    let test =
+        "network::a_call_on_a_shared_connection_to_a_host_that_vanishes_ends_within_a_minute";
+    let Some(far) = inside(test) else { return };
+    let leaf = leaf(&far).await;
+    let config = "[defaults]\nconnection = \"pooled\"";
+    let pillion = Pillion::start(config, [leaf.as_endpoint("")]).await;
+    let client = Client::connect(pillion.address()).await;
+    let call = client.begin(grpc_with("orders", &[("held", "1")])).await;
+    leaf.until_holds(1.0).await;
+    // Nothing is on its way, so that nothing but the silence tells.
+    let vanished = Instant::now();
+    let _hole = Filter::both("drop");
+    let answer = tokio::time::timeout(Duration::from_secs(60), Answer::read(call.answer)).await;
+    println!("ended after {:?}", vanished.elapsed());
+    let answer = answer.expect("a minute has passed").unwrap();
+    assert_eq!(answer.header("pillion-error"), Some("upstream_reset"), "{answer:?}");
 }

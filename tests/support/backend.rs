@@ -33,7 +33,7 @@ pub(crate) struct Backend {
     closing: watch::Sender<bool>,
     serving: JoinHandle<()>,
     /// Keeps the port from others, who would get its calls once it has ended.
-    _port: Socket,
+    port: Arc<Socket>,
 }
 
 /// What has reached it.
@@ -89,7 +89,19 @@ impl Backend {
         A: Fn(Incoming) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let port = bound(([127, 0, 0, 1], 0).into());
+        Self::serve(Arc::new(bound(([127, 0, 0, 1], 0).into())), builder, answer)
+    }
+
+    /// Sends every message back, at the address of this one, which has ended.
+    pub(crate) async fn restarted(&self) -> Self {
+        Self::serve(Arc::clone(&self.port), &server::Builder::new(), Incoming::echo)
+    }
+
+    fn serve<A, F>(port: Arc<Socket>, builder: &server::Builder, answer: A) -> Self
+    where
+        A: Fn(Incoming) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         let address = port.local_addr().unwrap().as_socket().unwrap();
         let listener = bound(address);
         listener.listen(1024).unwrap();
@@ -113,7 +125,7 @@ impl Backend {
             drop(listener);
             connections.join_all().await;
         });
-        Self { address, seen, going_away, closing, serving, _port: port }
+        Self { address, seen, going_away, closing, serving, port }
     }
 
     /// Where it listens.
