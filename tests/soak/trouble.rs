@@ -128,12 +128,17 @@ impl State {
                 // Its record stays for a while, as a lease does.
                 backend.kill().await;
                 sleep(Duration::from_millis(random.u64(..500))).await;
-                self.replace(at).await;
+                drop(self.replace(at).await);
                 return true;
             }
             1 => {
                 self.etcd.delete(&key(service, address)).await;
-                self.replace(at).await;
+                let mut old = self.replace(at).await;
+                // As a process that is told to stop, which takes its time.
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(300)).await;
+                    let _ = timeout(Duration::from_secs(5), old.close()).await;
+                });
             }
             2 => backend.go_away(),
             _ => {
@@ -144,18 +149,13 @@ impl State {
         false
     }
 
-    async fn replace(&mut self, at: usize) {
-        let (service, old) = &self.endpoints[at];
+    /// Puts a new one in its place, in etcd too; the old one.
+    async fn replace(&mut self, at: usize) -> Backend {
+        let (service, old) = &mut self.endpoints[at];
         let new = Backend::echo().await;
         self.etcd.put(&key(service, new.address()), &value(new.address(), 100)).await;
         self.etcd.delete(&key(service, old.address())).await;
-        let service = *service;
-        let (_, mut old) = std::mem::replace(&mut self.endpoints[at], (service, new));
-        // As a process that is told to stop, which takes its time.
-        tokio::spawn(async move {
-            sleep(Duration::from_millis(300)).await;
-            let _ = timeout(Duration::from_secs(5), old.close()).await;
-        });
+        std::mem::replace(old, new)
     }
 }
 
