@@ -75,7 +75,7 @@ impl Exchange {
         request: Request<()>,
     ) -> Result<Self, AttemptError> {
         let ends = call.upload.is_empty();
-        match upstream.send.send_request(request, ends) {
+        match upstream.send_request(request, ends) {
             Ok((response, send)) => {
                 call.meta.wait_for_answer();
                 let answer = Answer::Awaited(response);

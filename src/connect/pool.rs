@@ -14,7 +14,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{Ping, PingPong, client::SendRequest};
+use h2::{
+    Ping, PingPong, SendStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::Request;
 use tokio::{
     sync::Notify,
     task::spawn_local,
@@ -80,19 +84,22 @@ struct Shared {
     suspected: Notify,
 }
 
+/// A stream: what comes, and what goes.
+pub(super) type Opened = (ResponseFuture, SendStream<Bytes>);
+
 /// A place on a shared connection; dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Lease {
     shared: Rc<Shared>,
+    /// A sender of its own, where that of the connection is not free.
+    send: Option<SendRequest<Bytes>>,
     connections: Weak<Connections>,
     is_first: bool,
 }
 
-type Place = (SendRequest<Bytes>, Lease);
-
 impl Pool {
     /// A place on a connection that is there and has room.
-    pub(super) fn take(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Option<Place> {
+    pub(super) fn take(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Option<Lease> {
         let endpoints = self.endpoints.borrow();
         endpoints.get(&Key::of(endpoint, terms))?.take()
     }
@@ -103,7 +110,7 @@ impl Pool {
         endpoint: &Arc<Endpoint>,
         manner: &Manner,
         metrics: &Rc<ServiceMetrics>,
-    ) -> Result<Place, DialError> {
+    ) -> Result<Lease, DialError> {
         let limit = manner.limit;
         let connections = self.connections(endpoint, manner.terms());
         let failures = connections.failures.get();
@@ -189,13 +196,13 @@ impl Connections {
         Waiting(Rc::clone(self))
     }
 
-    fn take(self: &Rc<Self>) -> Option<Place> {
+    fn take(self: &Rc<Self>) -> Option<Lease> {
         // The first connection with room: the last ones then fall idle and are closed.
         self.open.borrow().iter().find_map(|shared| {
             let send = shared.take()?;
             let is_first = !shared.is_used.replace(true);
             let shared = Rc::clone(shared);
-            Some((send, Lease { shared, connections: Rc::downgrade(self), is_first }))
+            Some(Lease { shared, send, connections: Rc::downgrade(self), is_first })
         })
     }
 
@@ -246,8 +253,9 @@ impl Connections {
 }
 
 impl Shared {
-    /// A sender, if the connection takes another call now.
-    fn take(&self) -> Option<SendRequest<Bytes>> {
+    /// Takes a place, if the connection takes another call now. With it comes a sender where a call before
+    /// has not been able to open its stream: until then the connection's own sender takes no other.
+    fn take(&self) -> Option<Option<SendRequest<Bytes>>> {
         let mut sender = self.send.borrow_mut();
         let send = sender.as_mut()?;
         if self.in_use.get() >= send.current_max_send_streams() {
@@ -255,12 +263,16 @@ impl Shared {
         }
         // A connection that ends, or was told GOAWAY, says so here, before anything is sent.
         let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
-        if matches!(ready, Poll::Ready(Err(_))) {
-            *sender = None;
-            return None;
-        }
+        let own = match ready {
+            Poll::Ready(Ok(())) => None,
+            Poll::Pending => Some(send.clone()),
+            Poll::Ready(Err(_)) => {
+                *sender = None;
+                return None;
+            }
+        };
         self.in_use.update(|in_use| in_use + 1);
-        Some(send.clone())
+        Some(own)
     }
 
     fn close(&self) {
@@ -269,6 +281,23 @@ impl Shared {
 }
 
 impl Lease {
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// Those of h2. Nothing has been sent then.
+    pub(super) fn send_request(
+        &mut self,
+        request: Request<()>,
+        ends: bool,
+    ) -> Result<Opened, h2::Error> {
+        match (&mut self.send, self.shared.send.borrow_mut().as_mut()) {
+            (Some(own), _) => own.send_request(request, ends),
+            // To clone it would cost two locks a call.
+            (None, Some(shared)) => shared.send_request(request, ends),
+            (None, None) => Err(h2::Reason::REFUSED_STREAM.into()),
+        }
+    }
+
     /// Whether the connection has not been used before.
     pub(super) const fn is_first(&self) -> bool {
         self.is_first

@@ -3,7 +3,11 @@
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::Request;
 
 use super::{
     dial::{DialError, Dialed, Ending, Manner, Secure, Wire, dial},
@@ -31,8 +35,6 @@ pub type Dialing = Pin<Box<dyn Future<Output = Result<Upstream, DialError>>>>;
 /// A connection on which one call may be sent.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Opens the call's stream.
-    pub send: SendRequest<Bytes>,
     kept: Kept,
 }
 
@@ -40,7 +42,7 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Kept {
     /// The call does: the connection is its own and ends with it.
-    Own { wire: Option<Box<Wire>>, _open: OpenConnection },
+    Own { send: SendRequest<Bytes>, wire: Option<Box<Wire>>, _open: OpenConnection },
     /// A task of the pool does; the call holds a place.
     Shared(Lease),
 }
@@ -126,11 +128,26 @@ async fn connect(
 impl Upstream {
     fn own(dialed: Dialed) -> Self {
         let Dialed { send, wire, open } = dialed;
-        Self { send, kept: Kept::Own { wire: Some(wire), _open: open } }
+        Self { kept: Kept::Own { send, wire: Some(wire), _open: open } }
     }
 
-    fn shared((send, lease): (SendRequest<Bytes>, Lease)) -> Self {
-        Self { send, kept: Kept::Shared(lease) }
+    const fn shared(lease: Lease) -> Self {
+        Self { kept: Kept::Shared(lease) }
+    }
+
+    /// Opens the call's stream, and sends its head.
+    ///
+    /// # Errors
+    /// Those of h2. Nothing has been sent then.
+    pub fn send_request(
+        &mut self,
+        request: Request<()>,
+        ends: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        match &mut self.kept {
+            Kept::Own { send, .. } => send.send_request(request, ends),
+            Kept::Shared(lease) => lease.send_request(request, ends),
+        }
     }
 
     /// Moves bytes, where the call keeps the connection going. Call it whenever the call is polled;
