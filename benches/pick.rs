@@ -41,7 +41,8 @@ fn snapshot(size: usize, weights: bool) -> Snapshot {
             record.weight = 50 + (at as u32 % 3) * 50;
         }
         let (source, key) = ("main".into(), record.address.as_str().into());
-        let endpoint = Endpoint { record: record.into(), source, key, load: Arc::default() };
+        let (load, networks) = Default::default();
+        let endpoint = Endpoint { record: record.into(), source, key, load, networks };
         snapshot.endpoints.push(Arc::new(endpoint));
     }
     snapshot.endpoints.sort_by(|a, b| a.record.address.as_str().cmp(b.record.address.as_str()));

@@ -116,8 +116,11 @@ async fn control(
         admin: admin_socket.address(),
     };
 
-    let options =
-        discovery::Options { state_dir: settings.state_dir.clone(), ..Default::default() };
+    let options = discovery::Options {
+        state_dir: settings.state_dir.clone(),
+        own: listeners.iter().chain([&admin_socket]).filter_map(Bound::tcp).collect(),
+        ..Default::default()
+    };
     let (directory, sources) = discovery::start_with(settings.sources.clone(), options);
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
     let clients = keeper.clients();

@@ -11,7 +11,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -246,10 +246,7 @@ fn settings(file: &Path) -> Settings {
     Settings {
         listeners: listeners.collect(),
         admin: free(&usual.admin),
-        sources: vec![Source {
-            name: Arc::from("demo"),
-            kind: SourceKind::File(FileSource { path: file.to_owned() }),
-        }],
+        sources: vec![Source::new("demo", SourceKind::File(FileSource { path: file.to_owned() }))],
         drain_timeout: Duration::from_secs(2),
         ..usual
     }

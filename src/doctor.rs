@@ -207,6 +207,7 @@ fn pick(
     steps.push(step);
     let candidate = |candidate: Candidate| endpoints::Candidate {
         record: Arc::clone(&candidate.endpoint.record),
+        networks: Arc::clone(&candidate.endpoint.networks),
         share: candidate.share,
     };
     candidates.into_iter().map(candidate).collect()

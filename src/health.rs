@@ -19,6 +19,7 @@ pub use verdict::Verdict;
 
 use crate::backoff::jitter;
 use crate::config::{HealthCheck, Probe};
+use crate::networks::Networks;
 
 /// Between two probes of what has not been healthy yet: it is about to be.
 const AT_START: Duration = Duration::from_secs(1);
@@ -51,14 +52,26 @@ pub enum Unwell {
 /// # Errors
 /// [`Unwell`] says why it is not well.
 pub async fn run(probe: &Probe, limit: Duration) -> Result<(), Unwell> {
+    run_within(None, probe, limit).await
+}
+
+/// The same of an endpoint, which is asked only at addresses where `within` lets one be.
+///
+/// # Errors
+/// [`Unwell`] says why it is not well.
+pub async fn run_within(
+    within: Option<&Networks>,
+    probe: &Probe,
+    limit: Duration,
+) -> Result<(), Unwell> {
     let asked = async {
         match probe {
             Probe::None => Ok(()),
             Probe::Grpc { address, service } => {
-                let stream = tcp::connect(address.as_str()).await?;
+                let stream = tcp::connect(address.as_str(), within).await?;
                 ask(stream, address, "http", service).await
             }
-            Probe::Tcp(address) => tcp::connect(address.as_str()).await.map(drop),
+            Probe::Tcp(address) => tcp::connect(address.as_str(), within).await.map(drop),
             Probe::Http(url) => page::ask(url).await,
             Probe::Exec(command) => exec::run(command).await,
         }

@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod middleware;
 pub mod mirror;
 pub mod model;
+pub mod networks;
 pub mod pem;
 pub mod policy;
 pub mod probe;

@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::model::{Address, ServiceName};
+use crate::networks::Networks;
 use crate::probe::ProbeError;
 use crate::registry::{
     book::{Entry, weighed},
@@ -66,6 +67,7 @@ impl Rule {
 pub const RULES: &[&Rule] = &[
     &records::UNREADABLE,
     &records::WILDCARD,
+    &reach::REFUSED,
     &records::ALL_FORBIDDEN,
     &reach::UNREACHABLE,
     &reach::SILENT,
@@ -97,6 +99,8 @@ pub struct Facts {
     pub lives: HashMap<LeaseId, LeaseLife>,
     /// What became of a connection to each address; empty when none was made.
     pub probes: HashMap<Address, Result<(), ProbeError>>,
+    /// Where endpoints may be.
+    pub networks: Networks,
     /// When it was found.
     pub now: SystemTime,
 }
@@ -155,7 +159,7 @@ pub fn lint(facts: &Facts) -> Vec<Finding> {
     }
     names::look(&services, &facts.strays, &mut findings);
     leases::look(facts, &mut findings);
-    reach::look(&services, &facts.probes, &mut findings);
+    reach::look(&services, facts, &mut findings);
     let place = |rule: &Rule| RULES.iter().position(|known| **known == *rule);
     findings.sort_by(|a, b| {
         let order = |f: &Finding| (f.severity, place(f.rule), f.service.clone(), f.key.clone());

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::model::Address;
+use crate::networks::{Networks, Refused};
 
 /// The client's preface and an empty SETTINGS frame (RFC 9113 section 3.4).
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -25,6 +26,9 @@ pub enum ProbeError {
     /// The host name has no address.
     #[error("its host name cannot be resolved: {0}")]
     Name(io::Error),
+    /// The host name has addresses, but none at which an endpoint may be.
+    #[error("{0}")]
+    Refused(Refused),
     /// Nothing listens there, or something on the way says so.
     #[error("it cannot be connected to: {0}")]
     Unreachable(io::Error),
@@ -51,11 +55,16 @@ pub enum ProbeError {
     Other(String),
 }
 
-/// Connects; none of the addresses of a host name may take longer than `limit`.
+/// Connects, where `networks` let an endpoint be; none of the addresses of a host name may take longer
+/// than `limit`.
 ///
 /// # Errors
-/// [`ProbeError::Name`], [`ProbeError::Unreachable`], [`ProbeError::NoTcp`].
-pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, ProbeError> {
+/// [`ProbeError::Name`], [`ProbeError::Refused`], [`ProbeError::Unreachable`], [`ProbeError::NoTcp`].
+pub async fn connect(
+    address: &Address,
+    networks: &Networks,
+    limit: Duration,
+) -> Result<TcpStream, ProbeError> {
     let addresses: Vec<_> = match address.socket() {
         Some(socket) => vec![socket],
         None => {
@@ -66,6 +75,10 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, Pr
     };
     let mut last = None;
     for address in addresses {
+        if let Err(refused) = networks.check(address) {
+            last = Some(ProbeError::Refused(refused));
+            continue;
+        }
         match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = Some(ProbeError::Unreachable(error)),
@@ -108,8 +121,12 @@ where
 ///
 /// # Errors
 /// [`ProbeError`] of the first that fails.
-pub async fn probe(address: &Address, limit: Duration) -> Result<(), ProbeError> {
-    settings(&mut connect(address, limit).await?, limit).await
+pub async fn probe(
+    address: &Address,
+    networks: &Networks,
+    limit: Duration,
+) -> Result<(), ProbeError> {
+    settings(&mut connect(address, networks, limit).await?, limit).await
 }
 
 /// What the first bytes of an answer are.
@@ -143,7 +160,7 @@ mod tests {
             stream.read_exact(&mut [0; HELLO.len()]).await.unwrap();
             stream.write_all(answer).await.unwrap();
         });
-        probe(&address, LIMIT).await
+        probe(&address, &Networks::default(), LIMIT).await
     }
 
     #[tokio::test]
@@ -164,9 +181,10 @@ mod tests {
     async fn a_port_that_refuses_and_one_that_says_nothing_are_told_apart() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: Address = listener.local_addr().unwrap().into();
-        let silent = probe(&address, Duration::from_millis(50)).await;
+        let any = Networks::default();
+        let silent = probe(&address, &any, Duration::from_millis(50)).await;
         assert!(matches!(silent, Err(ProbeError::NoSettings(_))));
         drop(listener);
-        assert!(matches!(probe(&address, LIMIT).await, Err(ProbeError::Unreachable(_))));
+        assert!(matches!(probe(&address, &any, LIMIT).await, Err(ProbeError::Unreachable(_))));
     }
 }

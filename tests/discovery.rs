@@ -41,12 +41,12 @@ fn etcd_source(url: &str) -> EtcdSource {
 }
 
 fn source(name: &str, etcd: EtcdSource) -> Source {
-    Source { name: name.into(), kind: SourceKind::Etcd(etcd) }
+    Source::new(name, SourceKind::Etcd(etcd))
 }
 
 fn file_source(name: &str, path: &Path) -> Source {
     let path = path.to_owned();
-    Source { name: name.into(), kind: SourceKind::File(FileSource { path }) }
+    Source::new(name, SourceKind::File(FileSource { path }))
 }
 
 /// The waits of production are for a fleet; one test need not wait.

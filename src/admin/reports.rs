@@ -41,7 +41,7 @@ pub(super) fn service(directory: &Directory, service: &Service) -> Value {
     let snapshot = service.snapshot();
     let now = Instant::now().into_std();
     let endpoint = |endpoint: &std::sync::Arc<Endpoint>| {
-        let Endpoint { record, source, key, load } = &**endpoint;
+        let Endpoint { record, source, key, load, .. } = &**endpoint;
         json!({
             "address": record.address.as_str(),
             "id": record.id,
@@ -58,14 +58,18 @@ pub(super) fn service(directory: &Directory, service: &Service) -> Value {
             "picks": load.picks(),
         })
     };
-    let rejected = |rejected: &Rejected| json!({"key": &*rejected.key, "reason": rejected.reason});
     json!({
         "name": service.name().as_str(),
         "revision": snapshot.revision,
         "age_seconds": age(&directory.sources(), &snapshot),
         "endpoints": snapshot.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
-        "rejected": snapshot.rejected.iter().map(rejected).collect::<Vec<_>>(),
+        "rejected": snapshot.rejected.iter().map(self::rejected).collect::<Vec<_>>(),
     })
+}
+
+/// A record that cannot be used, and why.
+pub(super) fn rejected(rejected: &Rejected) -> Value {
+    json!({"key": &*rejected.key, "reason": rejected.reason})
 }
 
 /// Why the sources keep the process from being ready.

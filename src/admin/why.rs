@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Admin,
+    Admin, reports,
     routes::{Query, error, json_of},
 };
 use crate::{
     balance::{Candidate, Explanation, Plan, Step, explain, explain_pin},
     config::{PathMatch, Policy, RouteMatch, ValueMatch},
     discovery::ResolveError,
-    model::{Reason, Selectors, Service, ServiceName, stable_hash},
+    model::{Reason, Rejected, Selectors, Service, ServiceName, stable_hash},
     route::{Asked, Decision, Rule, Way, key},
 };
 
@@ -27,7 +27,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     else {
         return error(StatusCode::BAD_REQUEST, "give authority=, as a call would carry it");
     };
-    let mut report = Report { authority, service: "", route: None };
+    let mut report = Report { authority, service: "", route: None, rejected: Vec::new() };
     let filter = match query.get("filter").map(str::parse::<Selectors>).transpose() {
         Ok(filter) => filter,
         Err(wrong) => return report.failure(Reason::BadFilter, &wrong.to_string(), &[]),
@@ -56,6 +56,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
         Err((reason, message)) => return report.failure(reason, &message, &[]),
     };
     let snapshot = found.snapshot();
+    report.rejected = snapshot.rejected.iter().map(reports::rejected).collect();
     let pin = query.get("node").or(routed.node);
     let policy = routed.rule.map_or_else(|| live.policy(found.name()), |(_, way)| &way.policy);
     let filter = filter.as_ref().unwrap_or(&policy.filter);
@@ -71,8 +72,14 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
     if candidates.is_empty() {
         let known = !snapshot.endpoints.is_empty();
         let reason = if known { Reason::NoMatch } else { Reason::NoEndpoints };
-        let message = if known { "nothing is left" } else { "the service has no endpoint" };
-        return report.failure(reason, message, &steps);
+        let message = match (known, snapshot.rejected.first()) {
+            (true, _) => "nothing is left".to_owned(),
+            (false, None) => "the service has no endpoint".to_owned(),
+            (false, Some(Rejected { key, reason })) => {
+                format!("the service has no endpoint that can be used; {key}: {reason}")
+            }
+        };
+        return report.failure(reason, &message, &steps);
     }
     let candidates: Vec<_> =
         candidates.iter().map(|candidate| self::candidate(candidate, policy, now)).collect();
@@ -84,6 +91,7 @@ pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>
         "balance": policy.balance.as_str(),
         "steps": steps.iter().map(step).collect::<Vec<_>>(),
         "candidates": candidates,
+        "rejected": report.rejected,
     });
     json_of(StatusCode::OK, &answer)
 }
@@ -151,6 +159,8 @@ struct Report<'a> {
     /// Empty until a service is named.
     service: &'a str,
     route: Option<Value>,
+    /// Records of the service that cannot be used.
+    rejected: Vec<Value>,
 }
 
 impl Report<'_> {
@@ -164,6 +174,7 @@ impl Report<'_> {
             "route": self.route,
             "steps": steps.iter().map(step).collect::<Vec<_>>(),
             "candidates": [],
+            "rejected": self.rejected,
         });
         json_of(StatusCode::OK, &answer)
     }

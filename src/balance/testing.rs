@@ -62,6 +62,7 @@ impl Fixture {
                 source,
                 key,
                 load: load.into(),
+                networks: Arc::default(),
             }));
         }
         snapshot

@@ -7,11 +7,12 @@ use serde_json::{Map, Value};
 
 use super::{
     admin_client::{AdminFlags, ESCAPED},
-    columns::{columns, plain},
+    columns::columns,
     failure::Failure,
     output::counted,
 };
 use crate::recent::Filter;
+use crate::telemetry::plain;
 
 /// Show the calls of late that failed or were slow, and what was decided for each
 ///
@@ -205,8 +206,8 @@ fn row(call: &Call) -> [String; 9] {
     let last = call.spent.attempts.last();
     [
         call.time.clone(),
-        plain(&call.service),
-        plain(&call.path),
+        call.service.clone(),
+        call.path.clone(),
         call.status.clone(),
         call.error.clone(),
         call.waited_ms.to_string(),

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::config::{self, EtcdSource, EtcdUrl, Overrides, Settings, SourceKind};
+use crate::networks::Networks;
 
 /// Which etcd. Everything that is not said is as the configuration has it.
 #[derive(Debug, Args)]
@@ -75,6 +76,20 @@ impl EtcdFlags {
             ))),
             (_, _, None) => Ok(EtcdSource::default()),
         }
+    }
+
+    /// Where the endpoints of that source may be.
+    ///
+    /// # Errors
+    /// The configuration cannot be loaded.
+    pub(super) fn networks(&self, name: Option<&str>) -> Result<Networks, Failure> {
+        let Some(settings) = self.settings()? else { return Ok(Networks::default()) };
+        let mut etcd = settings.sources.iter().filter(|source| {
+            matches!(source.kind, SourceKind::Etcd(_))
+                && name.is_none_or(|name| *source.name == *name)
+        });
+        let networks = etcd.next().map(|source| source.networks.clone()).unwrap_or_default();
+        Ok(networks.listening_at(&settings.own_addresses()))
     }
 
     /// Lets the flags win over `source`.

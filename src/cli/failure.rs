@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::config::ConfigErrors;
+use crate::telemetry::plain_lines;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,17 +40,22 @@ impl Failure {
             Self::Usage(_) => (2, "error: "),
             Self::Failed(_) => (1, "error: "),
         };
-        eprintln!("{prefix}{self}");
+        note(&format!("{prefix}{self}"));
         let mut cause = self.source();
         while let Some(error) = cause {
-            eprintln!("  caused by: {error}");
+            note(&format!("  caused by: {error}"));
             cause = error.source();
         }
         ExitCode::from(status)
     }
 }
 
-/// Prints to stdout. A reader that has seen enough, such as `head`, is no failure.
+/// Prints lines to stderr.
+pub(super) fn note(text: &str) {
+    eprintln!("{}", plain_lines(text));
+}
+
+/// Prints text to stdout; what strangers wrote in it moves no cursor. A reader that has seen enough, such as `head`, is no failure.
 pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     print_on(text).map(drop)
 }
@@ -57,7 +63,8 @@ pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
 /// As [`print`], and says whether anybody reads on.
 pub(super) fn print_on(text: impl AsRef<[u8]>) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+    let text = String::from_utf8_lossy(text.as_ref());
+    match stdout.write_all(plain_lines(&text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::failed(error)),
         Ok(()) => Ok(true),

@@ -67,8 +67,9 @@ struct Endpoint {
     picks: u64,
 }
 
+/// A record that cannot be used.
 #[derive(Debug, Deserialize)]
-struct Rejected {
+pub(super) struct Rejected {
     key: String,
     reason: String,
 }
@@ -116,12 +117,17 @@ fn detail(service: &Detail) -> String {
             &endpoints.iter().map(endpoint).collect::<Vec<_>>(),
         ),
     };
-    if !rejected.is_empty() {
-        let rows: Vec<_> = rejected.iter().map(|r| [r.key.clone(), r.reason.clone()]).collect();
-        text.push('\n');
-        text.push_str(&columns(["REJECTED", "REASON"], &rows));
-    }
+    text.push_str(&rejected_table(rejected));
     text
+}
+
+/// The records that cannot be used, below an empty line; nothing where there are none.
+pub(super) fn rejected_table(rejected: &[Rejected]) -> String {
+    if rejected.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<_> = rejected.iter().map(|r| [r.key.clone(), r.reason.clone()]).collect();
+    format!("\n{}", columns(["REJECTED", "REASON"], &rows))
 }
 
 fn endpoint(endpoint: &Endpoint) -> [String; 11] {

@@ -10,7 +10,9 @@ use super::{
     admin_client::{AdminFlags, ESCAPED},
     columns::columns,
     failure::Failure,
+    services::{Rejected, rejected_table},
 };
+use crate::telemetry::plain;
 
 /// Show where a call to AUTHORITY would go, and why
 ///
@@ -89,6 +91,9 @@ struct Answer {
     balance: String,
     steps: Vec<Step>,
     candidates: Vec<Candidate>,
+    /// Records of the service that cannot be used.
+    #[serde(default)]
+    rejected: Vec<Rejected>,
 }
 
 /// The route that decided.
@@ -169,7 +174,8 @@ fn escape(value: &str) -> impl std::fmt::Display {
 }
 
 fn table(answer: &Answer) -> String {
-    let Answer { authority, service, verdict, message, route, balance, steps, candidates } = answer;
+    let Answer { authority, service, verdict, message, route, balance, .. } = answer;
+    let Answer { steps, candidates, rejected, .. } = answer;
     let ways = route.as_ref().map_or(&[][..], |route| &route.ways);
     let verdict = if message.is_empty() { verdict } else { &format!("{verdict}: {message}") };
     let mut text = String::new();
@@ -182,7 +188,7 @@ fn table(answer: &Answer) -> String {
         ("verdict", verdict),
     ] {
         if !value.is_empty() {
-            text.push_str(format!("{name:<9}  {value}").trim_end());
+            text.push_str(format!("{name:<9}  {}", plain(value)).trim_end());
             text.push('\n');
         }
     }
@@ -211,6 +217,7 @@ fn table(answer: &Answer) -> String {
         text.push('\n');
         text.push_str(&columns(["CANDIDATE", "WEIGHT", "SHARE", "LATENCY", "IN-FLIGHT"], &rows));
     }
+    text.push_str(&rejected_table(rejected));
     text
 }
 

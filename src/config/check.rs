@@ -30,9 +30,11 @@ use super::{
         SourceKind, ZonePreference,
     },
     table::Key,
-    text::Kind,
+    text::{Kind, Net},
     value::Text,
 };
+
+use crate::networks::Networks;
 
 pub(super) use register::against_sources;
 pub(super) use tls::files;
@@ -273,7 +275,9 @@ fn source(table: &Spanned<RawSource>, folder: &Path, problems: &mut Problems) ->
         }
     };
     let name = raw.name.get().map_or(default_name, |name| name.as_ref());
-    Source { name: name.into(), kind }
+    let nets = |key: &Key<Vec<Net>>| key.get().into_iter().flatten().map(|net| net.0).collect();
+    let networks = Networks::new(nets(&raw.allow), nets(&raw.deny));
+    Source { networks, ..Source::new(name, kind) }
 }
 
 fn refuse_keys_of_other_kinds(raw: &RawSource, problems: &mut Problems) {
@@ -296,9 +300,10 @@ fn refuse_keys_of_other_kinds(raw: &RawSource, problems: &mut Problems) {
         // Which kind was meant is not known.
         (Key::Wrong, _) => return,
         (_, Kind::Etcd) => (&of_file[..], "only a source with kind = \"file\" has it"),
-        (_, Kind::File) => {
-            (&of_etcd[..], "a source of kind \"file\" has none; allowed: name, kind, path")
-        }
+        (_, Kind::File) => (
+            &of_etcd[..],
+            "a source of kind \"file\" has none; allowed: name, kind, path, allow, deny",
+        ),
     };
     for (name, span) in keys {
         if let Some(span) = span {

@@ -11,6 +11,7 @@ mod tls;
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
     retry::Retry,
     settings::{EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
     table::Key,
-    text::{Brake, Format, HeaderText, Kind, Method, PlainText, Positive, SourceName},
+    text::{Brake, Format, HeaderText, Kind, Method, Net, PlainText, Positive, SourceName},
     value::{Count, Share, Value},
 };
 
@@ -97,10 +98,16 @@ impl From<&Node> for RawNode {
 impl From<&Source> for RawSource {
     fn from(source: &Source) -> Self {
         let name = SourceName(source.name.to_string()).into();
+        let nets = |nets: &[IpNet]| nets.iter().copied().map(Net).collect::<Vec<_>>().into();
+        let (allow, deny) = (nets(&source.networks.allow), nets(&source.networks.deny));
         match &source.kind {
-            SourceKind::Etcd(etcd) => Self { name, kind: Kind::Etcd.into(), ..etcd.into() },
+            SourceKind::Etcd(etcd) => {
+                Self { name, kind: Kind::Etcd.into(), allow, deny, ..etcd.into() }
+            }
             SourceKind::File(file) => Self {
                 name,
+                allow,
+                deny,
                 kind: Kind::File.into(),
                 path: file.path.clone().into(),
                 ..Self::default()

@@ -81,10 +81,10 @@ fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErr
         let endpoints = etcd.iter().map(|url| url.as_str().to_owned()).collect();
         match first_etcd(settings) {
             Some(source) => source.endpoints = endpoints,
-            None => settings.sources.push(Source {
-                name: unused_name(&settings.sources).into(),
-                kind: SourceKind::Etcd(EtcdSource { endpoints, ..EtcdSource::default() }),
-            }),
+            None => settings.sources.push(Source::new(
+                unused_name(&settings.sources),
+                SourceKind::Etcd(EtcdSource { endpoints, ..EtcdSource::default() }),
+            )),
         }
     }
     if let Some(prefix) = prefix {

@@ -30,7 +30,7 @@ use super::{
         AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, ZonePreference,
     },
     table::{Shape, TableDef, table},
-    text::{Brake, Format, HeaderText, Kind, Method, PlainText, Positive, SourceName},
+    text::{Brake, Format, HeaderText, Kind, Method, Net, PlainText, Positive, SourceName},
     value::{Count, Share},
 };
 use crate::model::{Selectors, ServiceName};
@@ -155,6 +155,13 @@ table! {
         cert_file: PathBuf,
         /// Key (PEM) of `cert_file`.
         key_file: PathBuf,
+        /// Networks that endpoints may be in, such as ["10.0.0.0/8"]; empty for any. A record with an
+        /// address elsewhere is rejected. Link-local, multicast and unspecified addresses, and those at
+        /// which clouds keep credentials, are endpoints only where they are allowed by themselves:
+        /// ["0.0.0.0/0", "169.254.0.0/16"]. Where this proxy itself listens is none in any case.
+        allow: Vec<Net>,
+        /// Networks that endpoints may not be in, whatever `allow` says.
+        deny: Vec<Net>,
         /// File of [[endpoint]] tables with service, address, weight, id, version, zone, tls and
         /// metadata. It is read again when it changes.
         path: PathBuf,

@@ -25,6 +25,7 @@ use super::register::Register;
 use super::retry::Retry;
 use super::tls::{EndpointTls, ListenerTls};
 use crate::model::{Selectors, ServiceName};
+use crate::networks::Networks;
 
 /// Everything that one configuration says, checked. The default is what an empty file says, but
 /// for [`Node::id`], which loading sets to the host name.
@@ -78,6 +79,16 @@ impl Settings {
         }
     }
 
+    /// Where it says that this proxy listens, as far as that is known before it does.
+    pub fn own_addresses(&self) -> Arc<[SocketAddr]> {
+        let listeners = self.listeners.iter().map(|listener| &listener.address);
+        let tcp = |address: &SocketPath| match address {
+            SocketPath::Tcp(address) => Some(*address).filter(|address| address.port() != 0),
+            SocketPath::Unix(_) => None,
+        };
+        listeners.chain([&self.admin]).filter_map(tcp).collect()
+    }
+
     /// The source of this name.
     pub fn source(&self, name: &str) -> Option<&Source> {
         self.sources.iter().find(|source| *source.name == *name)
@@ -97,10 +108,10 @@ impl Default for Settings {
             node: Node::default(),
             listeners: vec![Listener::at(loopback(4140))],
             admin: loopback(4191),
-            sources: vec![Source {
-                name: Source::DEFAULT_NAME.into(),
-                kind: SourceKind::Etcd(EtcdSource::default()),
-            }],
+            sources: vec![Source::new(
+                Source::DEFAULT_NAME,
+                SourceKind::Etcd(EtcdSource::default()),
+            )],
             registers: Vec::new(),
             defaults: Arc::default(),
             services: HashMap::new(),
@@ -205,9 +216,16 @@ pub struct Source {
     pub name: Arc<str>,
     /// What it is.
     pub kind: SourceKind,
+    /// Where its endpoints may be.
+    pub networks: Networks,
 }
 
 impl Source {
+    /// A source whose endpoints may be anywhere but where nobody means one.
+    pub fn new(name: impl Into<Arc<str>>, kind: SourceKind) -> Self {
+        Self { name: name.into(), kind, networks: Networks::default() }
+    }
+
     /// Name of a source that is given none; of a file source, [`Source::DEFAULT_FILE_NAME`].
     pub const DEFAULT_NAME: &str = "main";
     /// Name of a file source that is given none.

@@ -3,12 +3,14 @@
 //! Every check of a single value is here, so that documentation and error messages, which both
 //! quote [`Text::allowed`], cannot say anything else than the check does.
 
+mod net;
 mod register;
 mod route;
 mod size;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub(super) use net::Net;
 pub(super) use register::{HealthKind, HttpUrl, Ttl};
 pub(super) use route::{
     AuthorityPattern, ChangedHeader, MatchedHeader, Method, PathPrefix, ValuePattern,

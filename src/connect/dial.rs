@@ -287,8 +287,12 @@ async fn connect_by_name(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpS
     let address = &endpoint.record.address;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for ip in names::addresses(address.host()).await? {
-        let attempt =
-            async { established(connect_to(SocketAddr::new(ip, address.port()), ending)?).await };
+        let to = SocketAddr::new(ip, address.port());
+        if let Err(refused) = endpoint.networks.check(to) {
+            last = io::Error::new(io::ErrorKind::PermissionDenied, refused);
+            continue;
+        }
+        let attempt = async { established(connect_to(to, ending)?).await };
         match attempt.await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,

@@ -384,6 +384,7 @@ mod tests {
             source: "main".into(),
             key: "".into(),
             load: Arc::default(),
+            networks: Arc::default(),
         });
         let pool = Rc::new(Pool::default());
         let metrics = Rc::new(Metrics::new().service("orders"));

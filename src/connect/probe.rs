@@ -73,6 +73,7 @@ mod tests {
             source: "main".into(),
             key: "".into(),
             load: Arc::default(),
+            networks: Arc::default(),
         };
         let all = Metrics::new();
         let (metrics, clients) = (all.service("orders"), Keeper::new(all.tls().clone()).clients());

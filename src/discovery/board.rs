@@ -15,6 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::model::{Address, Endpoint, Load, ServiceName, Snapshot};
+use crate::networks::Networks;
 
 use super::{
     brake::{Brake, Held, Outcome},
@@ -40,6 +41,8 @@ pub(super) struct Seat {
     pub(super) keep: bool,
     /// What happens when most of a service vanishes from it at once.
     pub(super) brake: Brake,
+    /// Where its endpoints may be.
+    pub(super) networks: Arc<Networks>,
     /// Set on a source that the configuration no longer has: its endpoints stay until these, which
     /// came in its place, have spoken.
     pub(super) successors: Option<Vec<Slot>>,
@@ -298,7 +301,7 @@ impl Board {
         // A task that was ended may have been in the middle of something.
         let Some(seat) = self.seats.iter().find(|seat| seat.slot == slot) else { return false };
         let merged = self.services.entry(service.clone()).or_default();
-        let table = merged.table(slot, seat.keep);
+        let table = merged.table(seat);
         let before = table.rejected_count();
         let touched = update(table);
         seat.status.rejected(before, table.rejected_count());
@@ -450,11 +453,12 @@ impl Merged {
         self.get(slot).is_some()
     }
 
-    fn table(&mut self, slot: Slot, keep: bool) -> &mut Table {
-        let at = self.tables.iter().position(|(owner, _)| *owner == slot).unwrap_or_else(|| {
-            self.tables.push((slot, Table::new(keep)));
-            self.tables.len() - 1
-        });
+    fn table(&mut self, seat: &Seat) -> &mut Table {
+        let at =
+            self.tables.iter().position(|(owner, _)| *owner == seat.slot).unwrap_or_else(|| {
+                self.tables.push((seat.slot, Table::new(seat.keep, Arc::clone(&seat.networks))));
+                self.tables.len() - 1
+            });
         &mut self.tables[at].1
     }
 
@@ -498,6 +502,7 @@ impl Merged {
                 source: Arc::clone(source),
                 key,
                 load: old.map_or_else(|| self.load(seat), |old| Arc::clone(&old.load)),
+                networks: Arc::clone(&seat.networks),
             });
             match place {
                 Ok(at) => self.endpoints[at] = endpoint,

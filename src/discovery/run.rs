@@ -1,6 +1,6 @@
 //! Starts the sources, and exchanges them when the configuration changes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::{
     sync::mpsc,
@@ -28,6 +28,7 @@ pub struct Discovery {
     directory: Directory,
     timing: Timing,
     state_dir: Option<PathBuf>,
+    own: Arc<[SocketAddr]>,
     shared: Arc<Shared>,
     reports: mpsc::UnboundedSender<Report>,
     running: Vec<Running>,
@@ -61,6 +62,8 @@ pub fn start(sources: Vec<Source>) -> (Directory, Discovery) {
 pub struct Options {
     /// Folder that keeps the last sets, for a start without etcd; none keeps nothing.
     pub state_dir: Option<PathBuf>,
+    /// Where this proxy listens, which is no endpoint.
+    pub own: Arc<[SocketAddr]>,
     /// Durations, for tests.
     pub timing: Timing,
 }
@@ -76,7 +79,7 @@ impl From<Timing> for Options {
 /// # Panics
 /// Outside a tokio runtime.
 pub fn start_with(sources: Vec<Source>, options: impl Into<Options>) -> (Directory, Discovery) {
-    let Options { state_dir, timing } = options.into();
+    let Options { state_dir, own, timing } = options.into();
     let directory = Directory::default();
     let (questions, asked) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::unbounded_channel();
@@ -91,6 +94,7 @@ pub fn start_with(sources: Vec<Source>, options: impl Into<Options>) -> (Directo
         directory: directory.clone(),
         timing,
         state_dir,
+        own,
         shared,
         reports,
         running: Vec::new(),
@@ -133,7 +137,7 @@ impl Discovery {
         let statuses = self.running.iter().map(|running| Arc::clone(&running.status)).collect();
         let lazy = self.running.iter().any(|running| is_lazy(&running.source));
         self.directory.set_sources(statuses, lazy);
-        let seats = self.running.iter().map(seat).collect();
+        let seats = self.running.iter().map(|running| seat(running, &self.own)).collect();
         self.shared.update(|board| board.seat(seats));
         let peers = self.running.iter().map(peer).collect();
         // The desk ends with this value, not before it.
@@ -162,7 +166,7 @@ impl Discovery {
     }
 }
 
-fn seat(running: &Running) -> Seat {
+fn seat(running: &Running, own: &Arc<[SocketAddr]>) -> Seat {
     Seat {
         slot: running.slot,
         status: Arc::clone(&running.status),
@@ -173,6 +177,7 @@ fn seat(running: &Running) -> Seat {
             // Whoever edits a file means it.
             SourceKind::File(_) => Brake::default(),
         },
+        networks: Arc::new(running.source.networks.listening_at(own)),
         successors: None,
         complete: false,
     }

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::formats::{Reading, RejectReason};
 use crate::model::{Address, Record, Rejected};
+use crate::networks::Networks;
 
 use super::{state::Kept, timing::MAX_KEYS};
 
@@ -85,6 +86,8 @@ pub(super) struct Table {
     live: usize,
     /// Whether the last non-empty set outlives an empty one.
     keep: bool,
+    /// Where endpoints may be.
+    networks: Arc<Networks>,
     cut: bool,
     /// Revision of the last list.
     listed: i64,
@@ -104,7 +107,7 @@ struct Entry {
 }
 
 impl Table {
-    pub(super) fn new(keep: bool) -> Self {
+    pub(super) fn new(keep: bool, networks: Arc<Networks>) -> Self {
         Self {
             entries: HashMap::new(),
             holders: HashMap::new(),
@@ -112,6 +115,7 @@ impl Table {
             weights: HashMap::new(),
             live: 0,
             keep,
+            networks,
             cut: false,
             listed: 0,
             revision: 0,
@@ -210,9 +214,17 @@ impl Table {
         }
         let (entry, left_out) = match item.value {
             Ok(Reading { records, left_out, weight_of }) => {
-                let records = records.into_iter().map(Arc::new).collect();
-                let entry = Entry { records, weight_of, ..Entry::default() };
-                (entry, left_out.map(|reason| reason.to_string()))
+                let mut left_out = left_out.map(|reason| reason.to_string());
+                let mut may_stay = |record: &Record| {
+                    let Some(address) = record.address.socket() else { return true };
+                    // Nothing of what the key said before stands in for it: it was understood.
+                    let refused = self.networks.check(address).map_err(|refused| {
+                        left_out.get_or_insert_with(|| refused.to_string());
+                    });
+                    refused.is_ok()
+                };
+                let records = records.into_iter().filter(&mut may_stay).map(Arc::new).collect();
+                (Entry { records, weight_of, ..Entry::default() }, left_out)
             }
             Err(reason) => {
                 let same_key = |old: &&Entry| !old.kept && !fresh && item.created <= old.modified;

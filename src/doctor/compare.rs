@@ -92,6 +92,7 @@ mod tests {
                 source: "main".into(),
                 key: "".into(),
                 load: Arc::default(),
+                networks: Arc::default(),
             })
         };
         let endpoints = endpoints.iter().map(endpoint).collect();

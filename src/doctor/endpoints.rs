@@ -10,6 +10,7 @@ use crate::config::{Policy, Probe, Ready};
 use crate::health::{self, Unwell};
 use crate::metrics::Metrics;
 use crate::model::{Record, ServiceName};
+use crate::networks::Networks;
 use crate::probe::{self, ProbeError};
 use crate::tls::{Clients, Failure, Keeper, Stream, Why};
 
@@ -22,6 +23,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) record: Arc<Record>,
+    pub(super) networks: Arc<Networks>,
     /// Its part of the calls by weight, 0 to 1.
     pub(super) share: f64,
 }
@@ -61,10 +63,10 @@ impl Way<'_> {
 }
 
 async fn attempt(candidate: &Candidate, way: &Way<'_>) -> Vec<Step> {
-    let (Candidate { record, share }, policy) = (candidate, way.policy);
+    let (Candidate { record, networks, share }, policy) = (candidate, way.policy);
     let on = record.address.as_str();
     let limit = policy.connect_timeout;
-    let (stream, took) = timed(probe::connect(&record.address, limit)).await;
+    let (stream, took) = timed(probe::connect(&record.address, networks, limit)).await;
     let stream = match stream {
         Ok(stream) => stream,
         Err(error) => return vec![failed("connect", on, &error).took(took)],
@@ -112,19 +114,20 @@ async fn attempt(candidate: &Candidate, way: &Way<'_>) -> Vec<Step> {
         ),
         false => step,
     });
-    steps.push(ask_health(record, way, speaks_tls).await);
+    steps.push(ask_health(candidate, way, speaks_tls).await);
     steps
 }
 
 /// A server without a health service is as good as any.
-async fn ask_health(record: &Record, way: &Way<'_>, speaks_tls: bool) -> Step {
+async fn ask_health(candidate: &Candidate, way: &Way<'_>, speaks_tls: bool) -> Step {
+    let Candidate { record, networks, .. } = candidate;
     let on = record.address.as_str();
     let asking = async {
         if !speaks_tls {
             let probe = Probe::Grpc { address: record.address.clone(), service: String::new() };
-            return health::run(&probe, PATIENCE).await;
+            return health::run_within(Some(networks), &probe, PATIENCE).await;
         }
-        let tcp = probe::connect(&record.address, PATIENCE).await;
+        let tcp = probe::connect(&record.address, networks, PATIENCE).await;
         let tcp = tcp.map_err(|error| Unwell::Protocol(error.to_string()))?;
         let stream = way.shake_hands(tcp, record).await;
         let stream = stream.map_err(|failure| Unwell::Protocol(failure.to_string()))?;
@@ -185,6 +188,9 @@ fn objection(on: &str, failure: &Failure) -> Step {
 fn failed(step: &'static str, on: &str, error: &ProbeError) -> Step {
     let advice = match error {
         ProbeError::Name(_) => "register an address, or a name that this host can resolve",
+        ProbeError::Refused(_) => {
+            "register another address, or see `allow` and `deny` of the source"
+        }
         ProbeError::Unreachable(_) => {
             "is the process running, and does it listen on this address rather than on 127.0.0.1? If \
              it is gone, delete its key: `pillion registry rm`"

@@ -86,7 +86,10 @@ pub(super) async fn list(
     policy: &Policy,
     steps: &mut Vec<Step>,
 ) -> Option<Arc<Snapshot>> {
-    let (directory, _discovery) = discovery::start(settings.sources.clone());
+    let (directory, _discovery) = discovery::start_with(
+        settings.sources.clone(),
+        discovery::Options { own: settings.own_addresses(), ..Default::default() },
+    );
     let (found, took) = timed(directory.resolve(service, PATIENCE)).await;
     let step = |detail: String| Step::ok("list", service.as_str(), detail).took(took);
     let snapshot = match found {

@@ -10,7 +10,7 @@ use super::{Unwell, tcp};
 /// Asks for the page, without following redirects.
 pub(super) async fn ask(url: &Uri) -> Result<(), Unwell> {
     let (host, port) = (url.host().unwrap_or_default(), url.port_u16().unwrap_or(80));
-    let stream = tcp::connect(&format!("{host}:{port}")).await?;
+    let stream = tcp::connect(&format!("{host}:{port}"), None).await?;
     let protocol = |error: hyper::Error| Unwell::Protocol(format!("{url}: {error}"));
     let (mut client, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(protocol)?;

@@ -1,11 +1,17 @@
-//! Rules about what became of a connection to each endpoint.
+//! Rules about where endpoints are, and what became of a connection to each.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use super::{Finding, Rule, Services, Severity};
-use crate::model::Address;
+use super::{Facts, Finding, Rule, Services, Severity};
 use crate::probe::ProbeError;
 
+pub(super) static REFUSED: Rule = Rule {
+    name: "refused_address",
+    about: "endpoints at addresses to which no call is sent",
+    advice: "nothing that serves calls is there: find out who wrote the record; if it is meant, see \
+             `allow` and `deny` of the source, and give -c FILE",
+    severity: Severity::Error,
+};
 pub(super) static UNREACHABLE: Rule = Rule {
     name: "unreachable",
     about: "endpoints that cannot be connected to from this host",
@@ -27,20 +33,27 @@ pub(super) static NOT_HTTP2: Rule = Rule {
     severity: Severity::Error,
 };
 
-pub(super) fn look(
-    services: &Services<'_>,
-    probes: &HashMap<Address, Result<(), ProbeError>>,
-    findings: &mut Vec<Finding>,
-) {
+pub(super) fn look(services: &Services<'_>, facts: &Facts, findings: &mut Vec<Finding>) {
     for entries in services.values() {
         let mut seen = BTreeSet::new();
         let records = entries.iter().flat_map(|e| e.records().iter().map(move |r| (e, r)));
         for (entry, record) in records {
-            let Some(Err(error)) = probes.get(&record.address) else { continue };
+            if let Some(socket) = record.address.socket()
+                && let Err(refused) = facts.networks.check(socket)
+            {
+                // An unspecified address is a finding of its own.
+                if !socket.ip().is_unspecified() {
+                    let found = Finding::new(&REFUSED, refused.to_string());
+                    findings.push(found.at(entry).on(&record.address));
+                }
+                continue;
+            }
+            let Some(Err(error)) = facts.probes.get(&record.address) else { continue };
             if !seen.insert(record.address.as_str()) {
                 continue;
             }
             let rule = match error {
+                ProbeError::Refused(_) => &REFUSED,
                 ProbeError::Name(_) | ProbeError::Unreachable(_) => &UNREACHABLE,
                 ProbeError::NoTcp(_) | ProbeError::NoSettings(_) => &SILENT,
                 ProbeError::Closed

@@ -27,6 +27,7 @@ fn facts(keys: &[(&str, &str, i64)]) -> Facts {
         strays: Vec::new(),
         lives: LeaseId::of(LEASE).map(|id| (id, life)).into_iter().collect(),
         probes: HashMap::new(),
+        networks: Networks::default(),
         now: UNIX_EPOCH + seconds(1_700_000_000),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -98,6 +99,14 @@ impl Bound {
                 listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string())
             }
             Self::Unix(_, file) => format!("unix:{}", file.0.display()),
+        }
+    }
+
+    /// The address, where it is one of TCP.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
         }
     }
 

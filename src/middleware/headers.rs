@@ -1,12 +1,14 @@
 //! Reads and removes the headers that speak to this proxy, and those that end at every hop.
 
+mod via;
+
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header::HOST, request, uri};
+use http::{HeaderName, HeaderValue, Method, header::HOST, request, uri};
 use smallvec::SmallVec;
 use tower::{Layer, Service};
 
@@ -61,7 +63,7 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Headers<S>
 
     fn call(&mut self, mut call: Box<Call>) -> Self::Future {
         let read = take_authority(&mut call.head, &call.meta)
-            .and_then(|()| take_ours(&mut call.head.headers, &call.meta));
+            .and_then(|()| take_ours(&mut call.head, &call.meta));
         if let Err(error) = read {
             return Either::Right(ready(Err(error)));
         }
@@ -122,7 +124,8 @@ fn bad_authority(authority: &str) -> CallError {
 }
 
 /// Takes every `pillion-*` header off, and remembers those that mean something.
-fn take_ours(headers: &mut HeaderMap, meta: &CallMeta) -> Result<(), CallError> {
+fn take_ours(head: &mut request::Parts, meta: &CallMeta) -> Result<(), CallError> {
+    let headers = &mut head.headers;
     let mut ours = SmallVec::<[HeaderName; 4]>::new();
     for (name, value) in headers.iter_mut() {
         let text = name.as_str();
@@ -141,6 +144,7 @@ fn take_ours(headers: &mut HeaderMap, meta: &CallMeta) -> Result<(), CallError> 
             "pillion-filter" => drop(meta.filter.set(selectors(&value, text)?)),
             "pillion-hash-key" => meta.hash_key.set(Some(stable_hash(value.as_bytes()))),
             "pillion-explain" => meta.explain.set(true),
+            "pillion-attempt" => via::mark(headers, &head.uri)?,
             _ => {}
         }
     }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::networks::Networks;
+
 use super::{Address, Ejection, History, Latency, Sick, Trial, wellness::Wellness};
 
 /// What a registry format reads out of one value: an endpoint that no source has claimed yet.
@@ -90,6 +92,8 @@ pub struct Endpoint {
     pub key: Arc<str>,
     /// Live counters of this address in this service.
     pub load: Arc<Load>,
+    /// Where endpoints of its source may be: what a host name stands for is known at each dial only.
+    pub networks: Arc<Networks>,
 }
 
 /// Whether an endpoint may be picked, in the words of `GET /services/NAME`.

@@ -27,6 +27,8 @@ pub enum Reason {
     Overloaded,
     /// This proxy is stopping.
     Draining,
+    /// The call has been at this proxy before.
+    LoopDetected,
     /// A route's `fault` aborts it.
     Fault,
     /// A route answers it by itself: `respond`.
@@ -35,7 +37,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadAuthority,
         Self::BadFilter,
         Self::NoEndpoints,
@@ -47,6 +49,7 @@ impl Reason {
         Self::DeadlineExceeded,
         Self::Overloaded,
         Self::Draining,
+        Self::LoopDetected,
         Self::Fault,
         Self::DirectResponse,
     ];
@@ -65,6 +68,7 @@ impl Reason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
+            Self::LoopDetected => "loop_detected",
             Self::Fault => "fault",
             Self::DirectResponse => "direct_response",
         }
@@ -76,6 +80,8 @@ impl Reason {
             Self::BadAuthority | Self::BadFilter => 3,
             Self::DeadlineExceeded => 4,
             Self::Overloaded => 8,
+            // As linkerd answers it.
+            Self::LoopDetected => 10,
             Self::UpstreamProtocol => 13,
             _ => 14,
         }
@@ -88,6 +94,7 @@ impl Reason {
             Self::Overloaded => 429,
             Self::UpstreamReset | Self::UpstreamProtocol => 502,
             Self::DeadlineExceeded => 504,
+            Self::LoopDetected => 508,
             _ => 503,
         }
     }

@@ -251,6 +251,7 @@ mod tests {
             source: "main".into(),
             key: "k".into(),
             load: Arc::default(),
+            networks: Arc::default(),
         }
     }
 

@@ -69,7 +69,7 @@ impl One {
             ttl: set.ttl,
             health: HealthCheck::new(Probe::None),
         };
-        let source = Source { name: "main".into(), kind: SourceKind::Etcd(etcd) };
+        let source = Source::new("main", SourceKind::Etcd(etcd));
         let settings = Settings { sources: vec![source], ..Settings::default() };
         let (spec, details) = Spec::new(&register, &settings).unwrap();
         let spec = Arc::new(spec);

@@ -54,6 +54,7 @@ mod interop;
 mod ledger;
 mod limits;
 mod live_policy;
+mod networks;
 mod policy;
 mod ports;
 mod registry;

@@ -221,6 +221,27 @@ const WHY: &str = r##"{"authority":"orders.internal:8443","service":"orders","ve
     "candidates":[{"address":"10.0.0.1:80","weight":100,"share":0.6667},{"address":"10.0.0.2:80","weight":50,"share":0.3333}]}"##;
 
 #[test]
+fn what_strangers_wrote_into_a_registry_moves_no_cursor() {
+    let service = r#"{"name":"orders","revision":1,"endpoints":[],"rejected":[
+        {"key":"orders/1\u001b[2J\u009b1A\nfake","reason":"\u202eodd"}]}"#;
+    let why = r#"{"authority":"orders","service":"orders","verdict":"no_endpoints",
+        "message":"\u001b]0;title\u0007","route":null,"steps":[],"candidates":[]}"#;
+    let admin = CannedAdmin::tcp(&[
+        ("/services/orders", 200, service),
+        ("/why?authority=orders", 200, why),
+        ("/services", 500, "\u{1b}[2Jno"),
+    ]);
+    let ask = |args: &[&str]| pillion(&[args, &["--admin", admin.url()]].concat());
+    for args in [&["services", "orders"][..], &["why", "orders"], &["services"]] {
+        let outcome = ask(args);
+        let text = outcome.stdout + &outcome.stderr;
+        assert!(text.contains("\\u{"), "{args:?}: {text}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{args:?}: {text:?}");
+        assert!(!text.contains("\nfake"), "{text}");
+    }
+}
+
+#[test]
 fn why_asks_what_was_typed_and_shows_stages_and_candidates() {
     let asked = "/why?authority=orders.internal%3A8443&path=%2Forders.v1.Orders%2FList\
                  &filter=version%3Dv2%3B&header=x-user%3A%20test&node=orders%261";

@@ -23,7 +23,7 @@ pub(crate) async fn ask(admin: &str, method: &str, path: &str) -> Page {
 pub(crate) async fn ask_with(admin: &str, method: &str, path: &str, body: &str) -> Page {
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: \
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: \
          {length}\r\n\r\n{body}"
     );
     let answer = match admin.strip_prefix("unix:") {

@@ -8,6 +8,7 @@ use crate::cli::{
 };
 use crate::config::{EtcdSource, FORMATS};
 use crate::formats::Layout;
+use crate::networks::Networks;
 use crate::registry::etcd::{Member, Members, Position};
 
 /// Which etcd, and how its records are written.
@@ -32,6 +33,8 @@ pub(super) struct ConnectionFlags {
 pub(super) struct Place {
     pub(super) source: EtcdSource,
     pub(super) layout: Layout,
+    /// Where endpoints may be.
+    pub(super) networks: Networks,
 }
 
 impl ConnectionFlags {
@@ -40,7 +43,8 @@ impl ConnectionFlags {
         let mut source = self.etcd.over(self.base(self.etcd.source())?);
         self.prefix.iter().for_each(|prefix| source.prefix.clone_from(prefix));
         self.format.iter().for_each(|format| source.format.clone_from(format));
-        Place::new(source)
+        let networks = self.etcd.networks(self.etcd.source())?;
+        Ok(Place { networks, ..Place::new(source)? })
     }
 
     /// The source of the configuration that has this name, or the first; the default without a
@@ -51,11 +55,11 @@ impl ConnectionFlags {
 }
 
 impl Place {
-    /// Checks what no single flag can tell.
+    /// Checks what no single flag can tell. Its endpoints may be wherever they may be by default.
     pub(super) fn new(source: EtcdSource) -> Result<Self, Failure> {
         let source = usable(source)?;
         match Layout::new(&source.format, &source.prefix) {
-            Some(layout) => Ok(Self { source, layout }),
+            Some(layout) => Ok(Self { source, layout, networks: Networks::default() }),
             None => Err(Failure::Usage(format!("there is no format {:?}", source.format))),
         }
     }

@@ -22,6 +22,7 @@ use crate::cli::{
 use crate::config::{EtcdSource, EtcdUrl};
 use crate::mirror::{self, Copy as Mirrored, Event, Job, LeftOut, Mode, Names, Outcome};
 use crate::model::ServiceName;
+use crate::telemetry::{plain, plain_lines};
 
 /// Copy the records of one format into another, once or all the time
 ///
@@ -412,7 +413,7 @@ impl Teller {
     fn line<T: Serialize>(&mut self, event: &str, what: &T, text: String) -> Result<bool, Failure> {
         self.clear();
         print_on(match self.output {
-            Output::Table => format!("{}  {}\n", now(), text.trim_end()),
+            Output::Table => format!("{}  {}\n", now(), plain(text.trim_end())),
             Output::Json => json(&Line { time: now(), event, what })? + "\n",
         })
     }
@@ -423,7 +424,7 @@ impl Teller {
 
     fn status(&mut self, text: &str) {
         self.clear();
-        eprint!("{}  {text}", now());
+        eprint!("{}  {}", now(), plain_lines(text));
     }
 
     /// Takes the status off the terminal.

@@ -17,7 +17,8 @@ use crate::cli::{
     output::{Output, counted},
 };
 use crate::lint::{Facts, Finding, RULES, Rule, Severity, lint};
-use crate::model::{Address, ServiceName};
+use crate::model::{Address, Record, ServiceName};
+use crate::networks::Networks;
 use crate::probe::{self, ProbeError};
 use crate::registry::{
     book::{Book, Scope},
@@ -107,7 +108,8 @@ impl Lint {
         let leases = book.entries().filter_map(|entry| LeaseId::of(entry.kv.lease));
         let facts = Facts {
             lives: member.lives(leases).await.map_err(Failure::failed)?,
-            probes: self.dial(&book).await,
+            probes: self.dial(&book, &place.networks).await,
+            networks: place.networks.clone(),
             now: SystemTime::now(),
             entries: book.entries().cloned().collect(),
             // A list of one service shows keys of others, which are not stray.
@@ -133,12 +135,19 @@ impl Lint {
         }
     }
 
-    /// Connects to every address once.
-    async fn dial(&self, book: &Book) -> HashMap<Address, Result<(), ProbeError>> {
+    /// Connects once to every address at which an endpoint may be.
+    async fn dial(
+        &self,
+        book: &Book,
+        networks: &Networks,
+    ) -> HashMap<Address, Result<(), ProbeError>> {
         if self.no_dial {
             return HashMap::new();
         }
-        let records = book.entries().flat_map(|entry| entry.records());
+        let may_be = |record: &&Record| {
+            record.address.socket().is_none_or(|socket| networks.check(socket).is_ok())
+        };
+        let records = book.entries().flat_map(|entry| entry.records()).filter(may_be);
         let addresses: HashMap<&Address, bool> =
             records.map(|record| (&record.address, record.tls)).collect();
         let mut progress = Progress::start("endpoints connected to");
@@ -148,8 +157,8 @@ impl Lint {
             async move {
                 let done = match tls {
                     // How it goes on is between the two of them.
-                    true => probe::connect(&address, limit).await.map(drop),
-                    false => probe::probe(&address, limit).await,
+                    true => probe::connect(&address, networks, limit).await.map(drop),
+                    false => probe::probe(&address, networks, limit).await,
                 };
                 (address, done)
             }

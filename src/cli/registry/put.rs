@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 use clap::Args;
 
 use super::{Place, asked_to_end, duration, view::now};
-use crate::cli::failure::{Failure, print};
+use crate::cli::failure::{Failure, note, print};
 use crate::formats::{EncodeError, FORMATS, Layout, Written};
 use crate::model::{Address, Record, ServiceName};
 use crate::registry::etcd::{EtcdError, Hold, Lease, LeaseId, Member};
@@ -155,7 +155,7 @@ impl Put {
                 retry = Duration::from_secs(1);
                 if told != problem.to_string() {
                     told = problem.to_string();
-                    eprintln!("{} trying on: {told}", now());
+                    note(&format!("{} trying on: {told}", now()));
                 }
             }
             tokio::select! {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::cli::{
     columns::columns,
-    failure::{Failure, print},
+    failure::{Failure, note, print},
 };
 use crate::formats::habits;
 use crate::model::ServiceName;
@@ -19,6 +19,7 @@ use crate::registry::{
     book::{Entry, Scope},
     etcd::{Expect, LeaseId, Member},
 };
+use crate::telemetry::plain;
 
 /// Delete records from etcd
 ///
@@ -77,7 +78,7 @@ impl Rm {
             let done = member.delete_if(&entry.kv.key, expected).await.map_err(Failure::failed)?;
             deleted += usize::from(done.is_some());
             if done.is_none() {
-                eprintln!("{} has changed meanwhile and stays", entry.key);
+                note(&format!("{} has changed meanwhile and stays", plain(&entry.key)));
             }
         }
         print(format!("deleted {deleted}\n{}", warnings(&entries)))?;

@@ -11,7 +11,7 @@ use super::{
     view::{RecordView, now},
 };
 use crate::cli::{
-    failure::{Failure, print_on},
+    failure::{Failure, note, print_on},
     output::{Output, counted, json},
 };
 use crate::model::{Address, Record, ServiceName};
@@ -19,6 +19,7 @@ use crate::registry::{
     book::{Book, Diff, Entry, Scope},
     etcd::{Follow, LeaseId, News},
 };
+use crate::telemetry::plain;
 
 /// Print what changes in etcd, as it changes
 ///
@@ -123,7 +124,7 @@ impl Seen {
     fn take(&mut self, news: News) -> Vec<Event> {
         let diffs = match news {
             News::Lost(error) => {
-                eprintln!("{} etcd cannot be reached, trying on: {error}", now());
+                note(&format!("{} etcd cannot be reached, trying on: {error}", now()));
                 return Vec::new();
             }
             News::Listed(keys, position) => {
@@ -161,7 +162,8 @@ impl Seen {
         self.width = self.width.max(service.len());
         let address = address.as_deref().unwrap_or(key);
         let (sign, width) = (change.sign(), self.width);
-        format!("{time}  {sign} {service:<width$}  {address:<21}  {what}").trim_end().to_owned()
+        let line = format!("{time}  {sign} {service:<width$}  {address:<21}  {what}");
+        plain(line.trim_end()).into_owned()
     }
 }
 

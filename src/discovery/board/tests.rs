@@ -18,7 +18,16 @@ fn seat(slot: Slot) -> Seat {
     let name = format!("source{}", slot.0);
     let status = Arc::new(Status::new(name.into()));
     let brake = Brake::default();
-    Seat { slot, status, lazy: true, keep: false, brake, successors: None, complete: false }
+    Seat {
+        slot,
+        status,
+        lazy: true,
+        keep: false,
+        brake,
+        networks: Arc::default(),
+        successors: None,
+        complete: false,
+    }
 }
 
 fn board(seats: &[Seat]) -> (Directory, Board) {

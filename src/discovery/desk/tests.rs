@@ -37,6 +37,7 @@ fn office() -> Office {
             lazy,
             keep: false,
             brake: Brake::default(),
+            networks: Arc::default(),
             successors: None,
             complete: false,
         }

@@ -21,6 +21,7 @@ impl Scene {
             source: "main".into(),
             key: "".into(),
             load: Arc::default(),
+            networks: Arc::default(),
         };
         snapshot.endpoints.extend((0..endpoints).map(|at| Arc::new(endpoint(at))));
         let now = Instant::now();
