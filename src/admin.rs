@@ -1,5 +1,6 @@
 //! What operators and Prometheus ask: HTTP/1.1, on the control thread, never on the path of a call.
 
+mod access;
 mod calls;
 mod collector;
 mod policy_collector;
@@ -9,11 +10,14 @@ mod reports;
 mod routes;
 mod why;
 
-use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, task::spawn_local};
+use tokio::{
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+};
 
 pub use collector::DirectoryCollector;
 pub use policy_collector::PolicyCollector;
@@ -21,6 +25,7 @@ pub use registration_collector::RegistrationCollector;
 
 use crate::{
     balance::Tables,
+    config::AdminSettings,
     discovery::Directory,
     listener::{Accepted, Bound},
     live::Live,
@@ -36,8 +41,16 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the system could not accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Connections at a time: the oldest goes for one more, so that an operator always gets in.
+const MOST: usize = 64;
+/// Most headers of a request, and most bytes of its head.
+const MOST_HEADERS: usize = 64;
+const MOST_HEAD: usize = 16 << 10;
+
 /// What the admin pages tell of, and what they can do.
 pub struct Admin {
+    /// Who may ask.
+    pub access: AdminSettings,
     /// The settings in force.
     pub live: Arc<Live>,
     /// What is laid over the file.
@@ -62,9 +75,17 @@ pub struct Admin {
 
 /// Serves the admin pages for as long as it is polled.
 pub async fn serve(bound: Bound, admin: Rc<Admin>) {
+    let (mut serving, mut open) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
     loop {
         match bound.accept().await {
-            Ok(accepted) => drop(spawn_local(connection(accepted, Rc::clone(&admin)))),
+            Ok(accepted) => {
+                while serving.try_join_next().is_some() {}
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= MOST {
+                    open.pop_front().inspect(AbortHandle::abort);
+                }
+                open.push_back(serving.spawn_local(connection(accepted, Rc::clone(&admin))));
+            }
             Err(error) => {
                 tracing::warn!(%error, "admin: cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -76,11 +97,15 @@ pub async fn serve(bound: Bound, admin: Rc<Admin>) {
 async fn connection(accepted: Accepted, admin: Rc<Admin>) {
     let served = match accepted {
         Accepted::Tcp(stream) => match TcpStream::from_std(stream) {
-            Ok(stream) => http(TokioIo::new(stream), admin).await,
+            Ok(stream) => {
+                // Of one that is gone already nothing will be answered.
+                let Ok(local) = stream.local_addr() else { return };
+                http(TokioIo::new(stream), Some(local.ip().to_canonical()), admin).await
+            }
             Err(_) => return,
         },
         Accepted::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => http(TokioIo::new(stream), admin).await,
+            Ok(stream) => http(TokioIo::new(stream), None, admin).await,
             Err(_) => return,
         },
     };
@@ -89,18 +114,28 @@ async fn connection(accepted: Accepted, admin: Rc<Admin>) {
     }
 }
 
-fn http<T>(io: T, admin: Rc<Admin>) -> impl Future<Output = hyper::Result<()>>
+fn http<T>(
+    io: T,
+    local: Option<IpAddr>,
+    admin: Rc<Admin>,
+) -> impl Future<Output = hyper::Result<()>>
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
 {
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(MOST_HEAD)
         .serve_connection(
             io,
             service_fn(move |request| {
                 let admin = Rc::clone(&admin);
-                async move { Ok::<_, std::convert::Infallible>(routes::answer(request, &admin).await) }
+                async move {
+                    let mut answer = routes::answer(request, local, &admin).await;
+                    access::harden(answer.headers_mut());
+                    Ok::<_, std::convert::Infallible>(answer)
+                }
             }),
         )
 }

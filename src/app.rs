@@ -101,11 +101,11 @@ async fn control(
     let (phase, phases) = watch::channel(Phase::Running);
 
     // Bound first: an address in use must end the process before it has told anyone of itself.
-    let admin_socket = bind(&settings.admin)?;
+    let admin_socket = bind(&settings.admin.address, settings.admin.mode)?;
     let listeners: Vec<Bound> = settings
         .listeners
         .iter()
-        .map(|listener| bind(&listener.address))
+        .map(|listener| bind(&listener.address, listener.mode))
         .collect::<Result<_, _>>()?;
     let tls = settings.listeners.iter().map(|listener| listener.tls.as_ref());
     let keeper = Keeper::new(metrics.tls().clone());
@@ -164,6 +164,7 @@ async fn control(
 
     let (drain, mut drain_asked) = mpsc::unbounded_channel();
     let admin = Admin {
+        access: settings.admin.clone(),
         live: Arc::clone(&live),
         policy: Arc::clone(&policy),
         directory: directory.clone(),

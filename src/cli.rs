@@ -133,7 +133,7 @@ mod tests {
         let command = command();
         let run = command.find_subcommand("run").unwrap();
         for arg in run.get_arguments().filter(|arg| arg.get_id() != "help") {
-            let name = arg.get_long().unwrap().to_uppercase();
+            let name = arg.get_long().unwrap().to_uppercase().replace('-', "_");
             assert_eq!(arg.get_env().unwrap().to_str(), Some(&*format!("PILLION_{name}")));
         }
     }

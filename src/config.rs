@@ -26,6 +26,7 @@ mod settings;
 mod table;
 mod text;
 mod tls;
+mod token;
 mod value;
 
 pub use crate::formats::FORMATS;
@@ -40,15 +41,16 @@ pub use listener_limits::ListenerLimits;
 pub use load::{Loaded, Overrides, load};
 pub use nearest::nearest;
 pub use policy_keys::PolicyKeys;
-pub use problem::{ConfigErrors, Problem};
+pub use problem::{ConfigErrors, OpenAdmin, Problem};
 pub use raw::definition;
 pub use register::{Details, HealthCheck, Probe, Register};
 pub use retry::{Retry, RetryOn};
 pub use settings::{
-    AccessLog, Action, Balance, Branch, Connection, DirectResponse, EmptyPolicy, EtcdSource, Fault,
-    FileSource, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch, Percent, Policy, Ready,
-    Route, RouteMatch, Settings, SocketPath, SocketPathError, Source, SourceKind, Split,
-    ValueMatch, ZonePreference,
+    AccessLog, Action, AdminSettings, Balance, Branch, Connection, DirectResponse, EmptyPolicy,
+    EtcdSource, Fault, FileSource, HeaderChanges, Listener, LivePolicy, Mode, Node, PathMatch,
+    Percent, Policy, Ready, Route, RouteMatch, Settings, SocketMode, SocketPath, SocketPathError,
+    Source, SourceKind, Split, ValueMatch, ZonePreference,
 };
 pub use table::{KeyDef, Shape, TableDef};
 pub use tls::{EndpointTls, ListenerTls, TlsMode, TlsVersion};
+pub use token::{TokenError, read_token};

@@ -21,7 +21,9 @@ use tokio::{runtime::Builder, sync::oneshot, time::Instant};
 use self::{client::Client, server::Server};
 use crate::{
     app::{self, Addresses, AppError, Program},
-    config::{FileSource, Listener, Loaded, Settings, SocketPath, Source, SourceKind},
+    config::{
+        AdminSettings, FileSource, Listener, Loaded, Settings, SocketPath, Source, SourceKind,
+    },
     telemetry::LogLevel,
 };
 
@@ -245,7 +247,7 @@ fn settings(file: &Path) -> Settings {
     let listeners = usual.listeners.iter().map(|listener| Listener::at(free(&listener.address)));
     Settings {
         listeners: listeners.collect(),
-        admin: free(&usual.admin),
+        admin: AdminSettings { address: free(&usual.admin.address), ..usual.admin.clone() },
         sources: vec![Source::new("demo", SourceKind::File(FileSource { path: file.to_owned() }))],
         drain_timeout: Duration::from_secs(2),
         ..usual

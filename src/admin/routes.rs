@@ -1,8 +1,10 @@
 //! Which path is answered by what.
 
+use std::net::IpAddr;
+
 use http::{
-    Method, Request, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE},
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Admin,
+    access::{self, Denied, Grant},
     calls::{self, Lines},
     registrations, reports, why,
 };
@@ -22,12 +25,36 @@ const PATHS: &str = "/metrics /live /ready /services /services/NAME /why?authori
 pub(super) type Body = Either<Full<Bytes>, Lines>;
 
 /// Answers one request.
-pub(super) async fn answer(request: Request<Incoming>, admin: &Admin) -> Response<Body> {
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    local: Option<IpAddr>,
+    admin: &Admin,
+) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let grant = match access::decide(&admin.access, local, &head) {
+        Ok(grant) => grant,
+        Err(denied) => return refuse(&denied).map(Either::Left),
+    };
+    let request = Request::from_parts(head, body);
     let query = Query::new(request.uri().query().unwrap_or(""));
-    match (request.uri().path(), request.method()) {
-        ("/calls", &Method::GET | &Method::HEAD) => calls::answer(admin, &query),
+    match (request.uri().path(), request.method(), grant) {
+        ("/ready", _, Grant::Health) => health(ready(admin).status()).map(Either::Left),
+        ("/calls", &Method::GET | &Method::HEAD, _) => calls::answer(admin, &query),
         _ => page(request, &query, admin).await.map(Either::Left),
     }
+}
+
+fn refuse(denied: &Denied) -> Response<Full<Bytes>> {
+    let mut response = error(denied.status(), &denied.to_string());
+    if matches!(denied, Denied::Token) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// What is told to whoever may know no more.
+fn health(status: StatusCode) -> Response<Full<Bytes>> {
+    text(status, if status.is_success() { "ready\n" } else { "not ready\n" })
 }
 
 async fn page(request: Request<Incoming>, query: &Query, admin: &Admin) -> Response<Full<Bytes>> {

@@ -1,10 +1,20 @@
 //! Asks a running proxy over its admin address. Used by `services`, `why`, `calls` and `doctor`.
 
-use std::{error::Error, fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
-use http::{Request, StatusCode, header::HOST, uri::Authority};
+use http::{
+    Request, StatusCode,
+    header::{AUTHORIZATION, HOST},
+    uri::Authority,
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1::handshake};
 use hyper_util::rt::TokioIo;
@@ -14,6 +24,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
+
+use crate::config::read_token;
 
 use super::{
     failure::{Failure, print, print_on},
@@ -35,6 +47,10 @@ pub(super) struct AdminFlags {
     #[arg(default_value = "http://127.0.0.1:4191")]
     admin: AdminUrl,
 
+    /// File that holds the token which the proxy's admin address asks for
+    #[arg(long, value_name = "FILE", env = "PILLION_ADMIN_TOKEN_FILE")]
+    admin_token_file: Option<PathBuf>,
+
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -47,6 +63,12 @@ pub(super) enum AdminUrl {
     Tcp(String),
     /// A Unix domain socket.
     Unix(PathBuf),
+}
+
+/// Asks a proxy.
+pub(super) struct AdminClient {
+    url: AdminUrl,
+    token: Option<String>,
 }
 
 /// Why there is no answer.
@@ -70,6 +92,10 @@ pub(super) enum AdminError {
 }
 
 impl AdminFlags {
+    fn client(&self) -> Result<AdminClient, Failure> {
+        AdminClient::new(self.admin.clone(), self.admin_token_file.as_deref())
+    }
+
     /// Asks for `path` and prints the answer: as it came, or as `table` shows it.
     pub(super) fn ask<T: DeserializeOwned>(
         &self,
@@ -77,7 +103,8 @@ impl AdminFlags {
         table: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let answer = runtime.map_err(Failure::failed)?.block_on(self.admin.get(path));
+        let client = self.client()?;
+        let answer = runtime.map_err(Failure::failed)?.block_on(client.get(path));
         let answer = answer.map_err(Failure::failed)?;
         if self.output == Output::Json {
             return print([answer.trim_ascii_end(), b"\n"].concat());
@@ -95,6 +122,7 @@ impl AdminFlags {
         text: impl Fn(T) -> String,
     ) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let client = self.client()?;
         let unknown = |source| AdminError::Unknown { url: self.admin.to_string(), source };
         let show = |line: &[u8]| {
             if self.output == Output::Json {
@@ -104,11 +132,10 @@ impl AdminFlags {
             print_on(text(line))
         };
         runtime.map_err(Failure::failed)?.block_on(async {
-            let mut answer =
-                self.admin.within(self.admin.open(path)).await.map_err(Failure::failed)?;
+            let mut answer = client.within(client.open(path)).await.map_err(Failure::failed)?;
             let mut pending = BytesMut::new();
             while let Some(frame) = answer.frame().await {
-                let frame = frame.map_err(|e| Failure::failed(self.admin.broken(e)))?;
+                let frame = frame.map_err(|e| Failure::failed(client.broken(e)))?;
                 pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
                 while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                     if !show(pending.split_to(end + 1).trim_ascii_end())? {
@@ -121,7 +148,13 @@ impl AdminFlags {
     }
 }
 
-impl AdminUrl {
+impl AdminClient {
+    /// Asks at `url`, with the token in `token_file` if there is one.
+    pub(super) fn new(url: AdminUrl, token_file: Option<&Path>) -> Result<Self, Failure> {
+        let token = token_file.map(read_token).transpose().map_err(Failure::failed)?;
+        Ok(Self { url, token })
+    }
+
     /// The body of what `GET path` answers.
     pub(super) async fn get(&self, path: &str) -> Result<Bytes, AdminError> {
         self.within(async {
@@ -133,9 +166,9 @@ impl AdminUrl {
 
     /// The same, not read yet.
     async fn open(&self, path: &str) -> Result<Incoming, AdminError> {
-        match self {
-            Self::Tcp(host) => self.exchange(TcpStream::connect(host).await, host, path).await,
-            Self::Unix(socket) => {
+        match &self.url {
+            AdminUrl::Tcp(host) => self.exchange(TcpStream::connect(host).await, host, path).await,
+            AdminUrl::Unix(socket) => {
                 self.exchange(UnixStream::connect(socket).await, "localhost", path).await
             }
         }
@@ -145,7 +178,7 @@ impl AdminUrl {
         &self,
         answer: impl Future<Output = Result<T, AdminError>>,
     ) -> Result<T, AdminError> {
-        let slow = |_| AdminError::Slow { url: self.to_string() };
+        let slow = |_| AdminError::Slow { url: self.url.to_string() };
         tokio::time::timeout(LIMIT, answer).await.map_err(slow)?
     }
 
@@ -155,14 +188,17 @@ impl AdminUrl {
         host: &str,
         path: &str,
     ) -> Result<Incoming, AdminError> {
-        let url = || self.to_string();
+        let url = || self.url.to_string();
         let stream = stream.map_err(|source| AdminError::Absent { url: url(), source })?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         // Ends with the runtime; what goes wrong with it shows in the answer.
         tokio::spawn(connection);
-        let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
-        let request = request.map_err(|e| self.broken(e))?;
+        let mut request = Request::get(path).header(HOST, host);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|e| self.broken(e))?;
         let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
         let status = response.status();
         if status == StatusCode::OK {
@@ -173,7 +209,7 @@ impl AdminUrl {
     }
 
     fn broken(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> AdminError {
-        AdminError::Broken { url: self.to_string(), source: source.into() }
+        AdminError::Broken { url: self.url.to_string(), source: source.into() }
     }
 }
 

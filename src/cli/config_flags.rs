@@ -22,6 +22,10 @@ pub(super) struct ConfigFlags {
     #[arg(long, value_name = "ADDR", env = "PILLION_ADMIN", help_heading = OVERRIDES)]
     admin: Option<SocketPath>,
 
+    /// File that holds the token which requests to the admin address have to carry
+    #[arg(long, value_name = "FILE", env = "PILLION_ADMIN_TOKEN_FILE", help_heading = OVERRIDES)]
+    admin_token_file: Option<PathBuf>,
+
     /// Client URLs of the etcd members, for the first etcd source
     #[arg(long, value_name = "URL[,URL]", env = "PILLION_ETCD", value_delimiter = ',')]
     #[arg(help_heading = OVERRIDES)]
@@ -53,6 +57,7 @@ impl ConfigFlags {
         let overrides = Overrides {
             listen: self.listen.clone(),
             admin: self.admin.clone(),
+            admin_token_file: self.admin_token_file.clone(),
             etcd: self.etcd.clone(),
             prefix: self.prefix.clone(),
             format: self.format.clone(),

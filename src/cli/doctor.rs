@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::{
-    admin_client::{AdminError, AdminUrl},
+    admin_client::{AdminClient, AdminError, AdminUrl},
     columns::columns,
     failure::Failure,
     output::Output,
@@ -54,6 +54,10 @@ pub(super) struct Doctor {
     /// Admin address of the proxy to compare with; that of the configuration without it
     #[arg(long, value_name = "URL", env = "PILLION_ADMIN")]
     admin: Option<AdminUrl>,
+
+    /// File that holds the token which the proxy's admin address asks for
+    #[arg(long, value_name = "FILE", env = "PILLION_ADMIN_TOKEN_FILE")]
+    admin_token_file: Option<PathBuf>,
 
     /// How to print the steps
     #[arg(short, long, value_enum, default_value_t)]
@@ -130,12 +134,19 @@ impl Doctor {
     async fn proxy(&self, settings: &Settings, walked: &Walk) -> Option<Step> {
         let service = walked.service.as_ref()?;
         // What the file says is an address; only one that is given may be wrong.
-        let configured = || settings.admin.to_string().parse().ok();
+        let configured = || settings.admin.address.to_string().parse().ok();
         let admin = self.admin.clone().or_else(configured)?;
         let url = admin.to_string();
         let step = |detail: String| Step::ok("proxy", &*url, detail);
-        let answer = admin.get(&format!("/services/{service}")).await;
-        Some(match answer {
+        let token_file = self.admin_token_file.as_ref().or(settings.admin.token_file.as_ref());
+        let client = match AdminClient::new(admin, token_file.map(PathBuf::as_path)) {
+            Ok(client) => client,
+            Err(wrong) => {
+                let advice = "name the file with --admin-token-file";
+                return Some(step(wrong.to_string()).but(Outcome::Failed, advice));
+            }
+        };
+        Some(match client.get(&format!("/services/{service}")).await {
             Ok(answer) => match serde_json::from_slice::<Seen>(&answer) {
                 Ok(seen) => compare(&url, walked.snapshot.as_deref(), &seen),
                 Err(error) => step(format!("its answer is not understood: {error}"))

@@ -23,11 +23,11 @@ use toml::Spanned;
 pub(super) use route::check_route;
 
 use super::{
-    problem::Problems,
+    problem::{OpenAdmin, Problems},
     raw::{RawFile, RawLivePolicy, RawNode, RawPolicy, RawSource},
     settings::{
-        EtcdSource, FileSource, Listener, LivePolicy, Node, Policy, Settings, SocketPath, Source,
-        SourceKind, ZonePreference,
+        AdminSettings, EtcdSource, FileSource, Listener, LivePolicy, Node, Policy, Settings,
+        SocketPath, Source, SourceKind, ZonePreference,
     },
     table::Key,
     text::{Kind, Net},
@@ -44,7 +44,7 @@ pub(super) use tls::files;
 pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Settings {
     let default = Settings::default();
     let listeners = listeners(raw, folder, problems).unwrap_or(default.listeners);
-    let admin = admin(raw, &listeners, problems);
+    let admin = admin(raw, folder, &listeners, problems);
     let defaults = match raw.defaults.get() {
         Some(raw) => checked(raw, &default.defaults, problems),
         None => default.defaults,
@@ -215,20 +215,47 @@ fn listeners(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Option<Ve
             note(key, format!("listener.address: {address} is given twice"), problems);
         }
         let tls = tls::listener(table.get_ref(), folder, problems);
+        let mode = table.get_ref().mode.get().copied().unwrap_or_default();
         let limits = table.get_ref().limits.get().map(listener_limits::limits).unwrap_or_default();
-        listeners.push(Listener { address: address.clone(), tls, limits: Arc::new(limits) });
+        listeners.push(Listener { address: address.clone(), mode, tls, limits: Arc::new(limits) });
     }
     Some(listeners)
 }
 
-fn admin(raw: &RawFile, listeners: &[Listener], problems: &mut Problems) -> SocketPath {
-    let key = raw.admin.get().map(|admin| &admin.address);
-    let address = key.and_then(Key::get).cloned().unwrap_or_else(|| Settings::default().admin);
+fn admin(
+    raw: &RawFile,
+    folder: &Path,
+    listeners: &[Listener],
+    problems: &mut Problems,
+) -> AdminSettings {
+    let default = AdminSettings::default();
+    let table = raw.admin.get();
+    let key = table.map(|admin| &admin.address);
+    let address = key.and_then(Key::get).cloned().unwrap_or(default.address);
     if is_fixed(&address) && listeners.iter().any(|listener| listener.address == address) {
         let span = key.and_then(Key::span).or_else(|| raw.listener.span()).unwrap_or_default();
         problems.note(span, format!("admin.address: {address} is the address of a listener"));
     }
-    address
+    let hosts = table.and_then(|admin| admin.hosts.get()).into_iter().flatten();
+    AdminSettings {
+        address,
+        mode: table.and_then(|admin| admin.mode.get()).copied().unwrap_or_default(),
+        token_file: table.and_then(|admin| path(&admin.token_file, folder)),
+        hosts: hosts.map(|name| name.as_ref().to_owned()).collect(),
+    }
+}
+
+/// Notes an admin address of the file that is open to other hosts; flags may have given it a token.
+pub(super) fn admin_access(raw: &RawFile, settings: &Settings, problems: &mut Problems) {
+    let key = raw.admin.get().map(|admin| &admin.address);
+    if let Some(key) = key.filter(|key| key.get() == Some(&settings.admin.address))
+        && settings.admin.is_open()
+        // A token file that is wrong has been noted.
+        && !raw.admin.get().is_some_and(|admin| matches!(admin.token_file, Key::Wrong))
+    {
+        let wrong = OpenAdmin(settings.admin.address.clone());
+        note(key, format!("admin.address: {wrong}"), problems);
+    }
 }
 
 /// Whether the system does not choose the port: two listeners on port 0 do not collide.

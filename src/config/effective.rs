@@ -23,9 +23,11 @@ use super::{
     },
     render::render,
     retry::Retry,
-    settings::{EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
+    settings::{AdminSettings, EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
     table::Key,
-    text::{Brake, Format, HeaderText, Kind, Method, Net, PlainText, Positive, SourceName},
+    text::{
+        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, SourceName,
+    },
     value::{Count, Share, Value},
 };
 
@@ -53,7 +55,7 @@ impl From<&Settings> for RawFile {
             state_dir: settings.state_dir.clone().unwrap_or_default().into(),
             node: RawNode::from(&settings.node).into(),
             listener: each(&settings.listeners, RawListener::from).into(),
-            admin: RawAdmin { address: settings.admin.clone().into() }.into(),
+            admin: RawAdmin::from(&settings.admin).into(),
             source: each(&settings.sources, RawSource::from).into(),
             register: each(&settings.registers, RawRegister::from).into(),
             defaults: RawPolicy::from(&*settings.defaults).into(),
@@ -78,6 +80,17 @@ impl From<&LivePolicy> for RawLivePolicy {
         Self {
             source: SourceName(source.to_string()).into(),
             prefix: PlainText(prefix.clone()).into(),
+        }
+    }
+}
+
+impl From<&AdminSettings> for RawAdmin {
+    fn from(AdminSettings { address, mode, token_file, hosts }: &AdminSettings) -> Self {
+        Self {
+            address: address.clone().into(),
+            mode: (*mode).into(),
+            token_file: token_file.clone().unwrap_or_default().into(),
+            hosts: hosts.iter().cloned().map(HostName).collect::<Vec<_>>().into(),
         }
     }
 }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{
     etcd_url::EtcdUrl,
-    problem::ConfigErrors,
+    problem::{ConfigErrors, OpenAdmin},
     read::read_file,
     settings::{EtcdSource, Listener, Settings, SocketPath, Source, SourceKind},
+    token::read_token,
 };
 
 /// What flags and environment say; it wins over the file. What is empty or none says nothing.
@@ -16,6 +17,8 @@ pub struct Overrides {
     pub listen: Vec<SocketPath>,
     /// Replaces the admin address.
     pub admin: Option<SocketPath>,
+    /// Replaces the file of its token.
+    pub admin_token_file: Option<PathBuf>,
     /// Replaces the members of the first etcd source; adds one, where there is only a file.
     pub etcd: Vec<EtcdUrl>,
     /// Replaces the key prefix of the first etcd source.
@@ -57,11 +60,17 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
         }
     };
     applied?;
+    if let Some(file) = &overrides.admin_token_file {
+        read_token(file).map_err(ConfigErrors::Token)?;
+    }
+    if settings.admin.is_open() {
+        return Err(ConfigErrors::OpenAdmin(OpenAdmin(settings.admin.address)));
+    }
     Ok(Loaded { settings, path: path.map(Path::to_owned) })
 }
 
 fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErrors> {
-    let Overrides { listen, admin, etcd, prefix, format, workers } = overrides;
+    let Overrides { listen, admin, admin_token_file, etcd, prefix, format, workers } = overrides;
     if !listen.is_empty() {
         // What the file says of its first listener goes for those of the flags, too.
         let first = settings.listeners.first().cloned();
@@ -72,7 +81,10 @@ fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErr
         settings.listeners = listen.iter().map(at).collect();
     }
     if let Some(admin) = admin {
-        settings.admin = admin.clone();
+        settings.admin.address = admin.clone();
+    }
+    if admin_token_file.is_some() {
+        settings.admin.token_file.clone_from(admin_token_file);
     }
     if let Some(workers) = workers {
         settings.workers = *workers;
@@ -155,6 +167,7 @@ mod tests {
         let overrides = Overrides {
             listen: vec!["127.0.0.1:2".parse().unwrap(), "unix:/s".parse().unwrap()],
             admin: Some("127.0.0.1:3".parse().unwrap()),
+            admin_token_file: Some("/token".into()),
             etcd: vec!["http://a:1".parse().unwrap(), "http://b:1".parse().unwrap()],
             prefix: Some("/b".to_owned()),
             format: Some("koala".to_owned()),
@@ -162,7 +175,7 @@ mod tests {
         };
         apply(&overrides, &mut settings).unwrap();
         assert_eq!((settings.workers, settings.listeners.len()), (4, 2));
-        assert_eq!(settings.admin.to_string(), "127.0.0.1:3");
+        assert_eq!(settings.admin.address.to_string(), "127.0.0.1:3");
         let etcd = first_etcd(&mut settings).unwrap();
         assert_eq!((etcd.endpoints.len(), &*etcd.prefix, &*etcd.format), (2, "/b", "koala"));
         assert_eq!(etcd.mode, crate::config::Mode::Eager, "what is not overridden stays");

@@ -4,6 +4,8 @@
 
 use std::{fmt, io, ops::Range, path::PathBuf};
 
+use super::{settings::SocketPath, token::TokenError};
+
 /// One mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -34,6 +36,12 @@ pub enum ConfigErrors {
         /// Its mistakes in the order of the file, at least one.
         problems: Vec<Problem>,
     },
+    /// A flag or variable names a file that gives no token.
+    #[error(transparent)]
+    Token(TokenError),
+    /// A flag or variable opens the admin address.
+    #[error("--admin: {0}")]
+    OpenAdmin(OpenAdmin),
     /// A flag or variable changes an etcd source, and there is none.
     #[error(
         "{flag} changes the first etcd source, but the configuration has none; add one with --etcd"
@@ -43,6 +51,14 @@ pub enum ConfigErrors {
         flag: &'static str,
     },
 }
+
+/// An admin address that other hosts reach, where nothing tells who asks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} lets other hosts in, and whoever is in may drain this proxy; allowed: a loopback address, \
+     \"unix:/path\", or any with `token_file` in [admin] or --admin-token-file"
+)]
+pub struct OpenAdmin(pub(super) SocketPath);
 
 struct Lines<'a> {
     path: &'a PathBuf,

@@ -27,10 +27,13 @@ use super::{
     limits::RateBy,
     retry::RetryCode,
     settings::{
-        AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, ZonePreference,
+        AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketMode, SocketPath,
+        ZonePreference,
     },
     table::{Shape, TableDef, table},
-    text::{Brake, Format, HeaderText, Kind, Method, Net, PlainText, Positive, SourceName},
+    text::{
+        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, SourceName,
+    },
     value::{Count, Share},
 };
 use crate::model::{Selectors, ServiceName};
@@ -100,6 +103,8 @@ table! {
     struct RawListener {
         /// Address to listen on. Port 0 lets the system choose.
         address: SocketPath,
+        /// Permissions of a Unix socket: whoever may write to it may connect.
+        mode: SocketMode,
         /// TLS towards applications.
         tls: RawListenerTls,
         /// What applications may do.
@@ -108,11 +113,21 @@ table! {
 }
 
 table! {
-    /// Where operators and Prometheus connect: /metrics, /ready, /services and the rest. It has no
-    /// authentication, so keep it on a loopback address or a Unix socket. Read at start only.
+    /// Where operators and Prometheus connect: /metrics, /ready, /services and the rest. Whoever reaches
+    /// it may drain this proxy, so it is on a loopback address or a Unix socket, or needs a token. Read
+    /// at start only.
     struct RawAdmin {
-        /// Address to listen on. Port 0 lets the system choose.
+        /// Address to listen on. Port 0 lets the system choose. One that is not of loopback needs
+        /// `token_file`.
         address: SocketPath,
+        /// Permissions of a Unix socket: whoever may write to it may connect.
+        mode: SocketMode,
+        /// File that holds a token, 16 characters or more: requests without `authorization: Bearer
+        /// TOKEN` then learn from /live and /ready only whether it is. Read for each request.
+        token_file: PathBuf,
+        /// Names that `host` of a request may have beside localhost, loopback addresses and the address
+        /// itself; with a token it may have any.
+        hosts: Vec<HostName>,
     }
 }
 

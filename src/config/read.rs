@@ -55,6 +55,7 @@ fn parse_and(
         let mut settings = check::settings(&raw, folder, &mut problems);
         finish(&mut settings);
         check::against_sources(&raw, &settings, &mut problems);
+        check::admin_access(&raw, &settings, &mut problems);
         files(&raw, &mut problems);
         settings
     });

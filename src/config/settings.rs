@@ -48,7 +48,7 @@ pub struct Settings {
     /// Where applications connect. Read at start only.
     pub listeners: Vec<Listener>,
     /// Where operators and Prometheus connect. Read at start only.
-    pub admin: SocketPath,
+    pub admin: AdminSettings,
     /// Where endpoints are learned from, in the order of precedence.
     pub sources: Vec<Source>,
     /// What is put into the registries of sources.
@@ -86,7 +86,7 @@ impl Settings {
             SocketPath::Tcp(address) => Some(*address).filter(|address| address.port() != 0),
             SocketPath::Unix(_) => None,
         };
-        listeners.chain([&self.admin]).filter_map(tcp).collect()
+        listeners.chain([&self.admin.address]).filter_map(tcp).collect()
     }
 
     /// The source of this name.
@@ -107,7 +107,7 @@ impl Default for Settings {
             state_dir: None,
             node: Node::default(),
             listeners: vec![Listener::at(loopback(4140))],
-            admin: loopback(4191),
+            admin: AdminSettings::default(),
             sources: vec![Source::new(
                 Source::DEFAULT_NAME,
                 SourceKind::Etcd(EtcdSource::default()),
@@ -164,11 +164,56 @@ impl FromStr for SocketPath {
     }
 }
 
+/// Where operators connect, and who they are. The default is 127.0.0.1:4191, for whoever reaches that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where.
+    pub address: SocketPath,
+    /// Who may connect, where it is a Unix socket.
+    pub mode: SocketMode,
+    /// File with what requests have to carry, if anything.
+    pub token_file: Option<PathBuf>,
+    /// Names in `host`, beside those of loopback and the address itself.
+    pub hosts: Vec<String>,
+}
+
+impl AdminSettings {
+    /// Whether other hosts may reach it, and nothing tells who asks.
+    pub fn is_open(&self) -> bool {
+        let is_far = matches!(self.address, SocketPath::Tcp(address) if !address.ip().to_canonical().is_loopback());
+        is_far && self.token_file.is_none()
+    }
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            address: SocketPath::Tcp((Ipv4Addr::LOCALHOST, 4191).into()),
+            mode: SocketMode::default(),
+            token_file: None,
+            hosts: Vec::new(),
+        }
+    }
+}
+
+/// Permissions of the file of a Unix socket, 0 to 0777: whoever may write to it may connect. Default
+/// 0660.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
+
+impl Default for SocketMode {
+    fn default() -> Self {
+        Self(0o660)
+    }
+}
+
 /// One place where applications connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Where.
     pub address: SocketPath,
+    /// Who may connect, where it is a Unix socket.
+    pub mode: SocketMode,
     /// How it speaks TLS; none for plaintext.
     pub tls: Option<ListenerTls>,
     /// What applications may do there.
@@ -178,7 +223,7 @@ pub struct Listener {
 impl Listener {
     /// A listener at `address`, in plaintext and with the default limits.
     pub fn at(address: SocketPath) -> Self {
-        Self { address, tls: None, limits: Arc::default() }
+        Self { address, mode: SocketMode::default(), tls: None, limits: Arc::default() }
     }
 }
 

@@ -24,8 +24,8 @@ use super::{
     hash_on::HashOnError,
     nearest::nearest,
     settings::{
-        AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketPath, SocketPathError,
-        ZonePreference,
+        AccessLog, Balance, Connection, EmptyPolicy, Mode, Ready, SocketMode, SocketPath,
+        SocketPathError, ZonePreference,
     },
     value::Text,
 };
@@ -216,6 +216,25 @@ impl Text for SocketPath {
     }
 }
 
+impl Text for SocketMode {
+    fn allowed() -> String {
+        "permissions in octal, from \"0000\" to \"0777\", such as \"0660\"".to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let digits =
+            (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if digits && mode <= 0o777 => Ok(Self(mode)),
+            _ => Self::refuse(&format!("{text:?} is none")),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        format!("{:04o}", self.0)
+    }
+}
+
 impl Text for PathBuf {
     fn allowed() -> String {
         "a path; a relative one starts at the folder of this file".to_owned()
@@ -321,6 +340,16 @@ checked!(
     HeaderText,
     "printable ASCII characters, without spaces around them",
     |text| text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && text.trim() == text
+);
+
+checked!(
+    /// A host name, without a port.
+    HostName,
+    "a host name without a port, such as \"pillion.internal\"",
+    |text| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    }
 );
 
 checked!(

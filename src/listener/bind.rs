@@ -1,16 +1,21 @@
 //! Listening sockets.
 
 use std::{
+    fs::Permissions,
     io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::{config::SocketPath, tls::Server};
+use crate::{
+    config::{SocketMode, SocketPath},
+    tls::Server,
+};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -50,14 +55,14 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Opens a listening socket.
+/// Opens a listening socket, to the file of which `mode` lets, if it has one.
 ///
 /// # Errors
 /// [`BindError`] names the address.
-pub fn bind(address: &SocketPath) -> Result<Bound, BindError> {
+pub fn bind(address: &SocketPath, mode: SocketMode) -> Result<Bound, BindError> {
     let bound = match address {
         SocketPath::Tcp(address) => bind_tcp(*address).map(Bound::Tcp),
-        SocketPath::Unix(path) => bind_unix(path),
+        SocketPath::Unix(path) => bind_unix(path, mode),
     };
     bound.map_err(|source| BindError { address: address.to_string(), source })
 }
@@ -72,15 +77,21 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Bound> {
-    match UnixListener::bind(path) {
+fn bind_unix(path: &Path, mode: SocketMode) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let address = SockAddr::unix(path)?;
+    match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
             std::fs::remove_file(path)?;
-            UnixListener::bind(path)
+            socket.bind(&address)?;
         }
-        other => other,
+        other => other?,
     }
-    .map(|listener| Bound::Unix(listener, SocketFile(path.to_owned())))
+    let file = SocketFile(path.to_owned());
+    // Before anybody can connect, whatever the umask is.
+    std::fs::set_permissions(path, Permissions::from_mode(mode.0))?;
+    socket.listen(BACKLOG.cast_signed())?;
+    Ok(Bound::Unix(UnixListener::from_std(socket.into())?, file))
 }
 
 /// Whether a socket file is there that nobody listens on: what a killed process leaves behind.

@@ -116,7 +116,9 @@ async fn ask(
             // Never closed.
             let Ok(_place) = means.places.acquire().await else { return };
             match policy.tls.is_spoken(endpoint.record.tls) {
-                false => health::run_within(Some(&endpoint.networks), &check.probe, check.timeout).await,
+                false => {
+                    health::run_within(Some(&endpoint.networks), &check.probe, check.timeout).await
+                }
                 true => {
                     let asked = ask_by_tls(&service, &endpoint, &policy, &means.clients);
                     let late = Unwell::Late(check.timeout);

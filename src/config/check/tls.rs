@@ -12,6 +12,7 @@ use crate::config::{
     settings::SocketPath,
     table::Key,
     tls::{EndpointTls, ListenerTls},
+    token::read_token,
 };
 use crate::pem;
 
@@ -79,6 +80,11 @@ pub(super) fn check(raw: &RawPolicy, problems: &mut Problems) {
 
 /// Notes what is wrong with the files that are named, which are read for it.
 pub(in crate::config) fn files(raw: &RawFile, folder: &Path, problems: &mut Problems) {
+    if let Some(key) = raw.admin.get().map(|admin| &admin.token_file)
+        && let Some(Err(wrong)) = path(key, folder).map(|file| read_token(&file))
+    {
+        note(key, format!("admin.{wrong}"), problems);
+    }
     for listener in raw.listener.get().into_iter().flatten() {
         if let Some(RawListenerTls { cert, key, client_ca, .. }) = listener.get_ref().tls.get() {
             pair("listener.tls", cert, key, folder, problems);

@@ -12,6 +12,7 @@ impl From<&Listener> for RawListener {
     fn from(listener: &Listener) -> Self {
         Self {
             address: listener.address.clone().into(),
+            mode: listener.mode.into(),
             tls: listener
                 .tls
                 .as_ref()
