@@ -34,6 +34,7 @@ mod tonic_peer;
 mod wait;
 
 mod access_log;
+mod admin_access;
 mod admin_pages;
 mod balancing;
 mod calls;
