@@ -40,8 +40,8 @@ pub(super) enum Denied {
     #[error("the token of this admin address cannot be read now; its log says why")]
     Unreadable,
     #[error(
-        "{0:?} is no name of this admin address; allowed are localhost, loopback addresses, the \
-         address that it listens on, and `hosts` of [admin]"
+        "{0:?} is no name of this admin address; allowed are names without a dot, loopback \
+         addresses, the address that it listens on, and `hosts` of [admin]"
     )]
     Host(String),
     #[error(
@@ -105,10 +105,9 @@ fn named(settings: &AdminSettings, local: IpAddr, headers: &HeaderMap) -> Result
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let is_ours = match address {
         Ok(address) => address.is_loopback() || address == local,
-        Err(_) => {
-            let known = settings.hosts.iter().map(String::as_str).chain(["localhost"]);
-            { known }.any(|known| known.eq_ignore_ascii_case(name))
-        }
+        // Nobody can have a name without a dot in the public DNS: localhost, or a container's.
+        Err(_) if !name.contains('.') => !name.is_empty(),
+        Err(_) => settings.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)),
     };
     is_ours.then_some(()).ok_or_else(|| Denied::Host(text.to_owned()))
 }
@@ -175,14 +174,23 @@ mod tests {
     fn only_names_that_cannot_be_made_to_stand_for_this_host_are_answered() {
         let hosts = vec!["admin.internal".to_owned()];
         let settings = AdminSettings { hosts, ..AdminSettings::default() };
-        for good in
-            ["localhost", "LOCALHOST:4191", "127.0.0.1:4191", "[::1]:1", "admin.internal:80"]
-        {
+        for good in [
+            "localhost",
+            "LOCALHOST:4191",
+            "pillion",
+            "127.0.0.1:4191",
+            "[::1]:1",
+            "admin.internal:80",
+        ] {
             assert_eq!(status(&settings, "GET /services", &[("host", good)]), 200, "{good}");
         }
-        for bad in
-            ["evil.example", "127.0.0.1.evil.example:4191", "192.0.2.1", "", "localhost@evil"]
-        {
+        for bad in [
+            "evil.example",
+            "127.0.0.1.evil.example:4191",
+            "192.0.2.1",
+            "",
+            "localhost@evil.example",
+        ] {
             assert_eq!(status(&settings, "GET /services", &[("host", bad)]), 421, "{bad}");
         }
         assert_eq!(status(&settings, "GET /services", &[]), 200);

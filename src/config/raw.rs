@@ -125,8 +125,8 @@ table! {
         /// File that holds a token, 16 characters or more: requests without `authorization: Bearer
         /// TOKEN` then learn from /live and /ready only whether it is. Read for each request.
         token_file: PathBuf,
-        /// Names that `host` of a request may have beside localhost, loopback addresses and the address
-        /// itself; with a token it may have any.
+        /// Names that `host` of a request may have beside those without a dot, such as localhost, loopback
+        /// addresses and the address itself; with a token it may have any.
         hosts: Vec<HostName>,
     }
 }
