@@ -205,6 +205,12 @@ impl Choice {
         }
         self.rules.iter().find_map(|rule| rule.find(tried, &can)).ok_or(PickError::Full)
     }
+
+    /// Any endpoint that the selectors leave and the call has not tried, whatever is held against it: for a
+    /// call that could connect none of the others. Looks at every member, which is rare.
+    pub fn pick_any(&self, tried: &[Arc<Endpoint>]) -> Option<Picked<'_>> {
+        self.rules.iter().find_map(|rule| rule.any(tried))
+    }
 }
 
 /// The stages that each rule has gone through.
@@ -312,10 +318,22 @@ impl Rule {
             true => u64::from(self.members.weight(at)),
             false => 0,
         };
-        let positions: Vec<_> = left().collect();
-        let wheel = Wheel::new(positions.iter().map(|&at| weight(at)));
-        wheel.draw(fastrand::u64(..), &[]).map(|at| positions[at])
+        draw(left(), weight)
     }
+
+    fn any(&self, tried: &[Arc<Endpoint>]) -> Option<Picked<'_>> {
+        let (state, excluded) = (self.state.borrow(), self.members.positions(tried));
+        let left = (0..self.members.len()).filter(|at| !excluded.contains(at));
+        let at = draw(left, |at| u64::from(self.members.weight(at)))?;
+        Some(self.picked(at, &state.balancer, None))
+    }
+}
+
+/// One of these, by weight.
+fn draw(positions: impl Iterator<Item = usize>, weight: impl Fn(usize) -> u64) -> Option<usize> {
+    let positions: Vec<_> = positions.collect();
+    let wheel = Wheel::new(positions.iter().map(|&at| weight(at)));
+    wheel.draw(fastrand::u64(..), &[]).map(|at| positions[at])
 }
 
 impl Picked<'_> {

@@ -176,6 +176,23 @@ fn choose_again(meta: &CallMeta) -> bool {
     true
 }
 
+/// Where a call could connect no endpoint and none is left, one that is ejected or unhealthy is better
+/// than none: it may be the only one that is up again.
+fn choose_any(meta: &CallMeta) -> bool {
+    let target = meta.target();
+    if meta.pin.get().is_some() {
+        return false;
+    }
+    let choice = target.view.choice(&target.selectors, &target.policy);
+    let Some(picked) = choice.pick_any(&meta.tried.borrow()) else { return false };
+    let (endpoint, rule) = (Arc::clone(picked.endpoint), picked.rule);
+    let Some(in_flight) = picked.hold(most_on_one(target)) else { return false };
+    choice.count(rule);
+    *meta.in_flight.borrow_mut() = Some(in_flight);
+    meta.tried.borrow_mut().push(endpoint);
+    true
+}
+
 /// A pin reaches what it names whatever its state, but no endpoint twice.
 fn pinned(
     target: &Target,
@@ -295,7 +312,12 @@ fn next(meta: &CallMeta, failed: AttemptError) -> Result<Box<Call>, CallError> {
     if let Some(error) = too_late(meta, &error, now) {
         return Err(error);
     }
-    if choose(meta).is_err() && !(outcome == AttemptOutcome::Refused && choose_again(meta)) {
+    let is_chosen = choose(meta).is_ok()
+        || match outcome {
+            AttemptOutcome::Refused => choose_again(meta),
+            _ => choose_any(meta),
+        };
+    if !is_chosen {
         return Err(exhausted(error, attempts));
     }
     meta.ledger.attempt(now);

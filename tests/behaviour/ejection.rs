@@ -208,6 +208,27 @@ async fn an_endpoint_that_cannot_be_connected_is_left_and_dialled_before_a_call_
 }
 
 #[tokio::test]
+async fn an_ejected_endpoint_that_is_up_again_takes_the_calls_that_can_connect_no_other() {
+    let mut all = [Backend::echo().await, Backend::echo().await, Backend::echo().await];
+    let config = format!("{POOLED}[defaults.eject]\nbase = \"5m\"\nmax = \"5m\"");
+    let endpoints = all.each_ref().map(|backend| backend.as_endpoint("echo"));
+    let pillion = Pillion::start(&config, endpoints).await;
+    let mut load = Load::new(&pillion).await;
+    let first = all[0].address();
+    all[0].kill().await;
+    load.until(first, "ejected").await;
+
+    let _back = all[0].restarted().await;
+    all[1].kill().await;
+    all[2].kill().await;
+    until("a call is answered", async || load.clients[0].call("echo").await.is_ok()).await;
+    for _ in 0..20 {
+        assert!(load.clients[1].call("echo").await.is_ok());
+    }
+    assert_eq!(states(&pillion).await[&first], "ejected");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_answers_for_another_service_is_left() {
     let (first, second, other) =
         (TonicServer::start().await, TonicServer::start().await, TonicServer::other().await);
