@@ -26,6 +26,7 @@ use crate::{
     limit::Gates,
     listener::{BindError, Bound, Door, bind},
     live::Live,
+    memory::Memory,
     metrics::Metrics,
     pem::PemError,
     policy::Policy,
@@ -138,11 +139,16 @@ async fn control(
     let gates = Gates::default();
     gates.set_max_in_flight(settings.max_in_flight);
     let warden = Warden::new(Arc::clone(&live), clients.clone(), metrics.clone());
+    let memory = Memory::default();
+    let newest = Arc::clone(&live);
+    let most = move || newest.load().max_memory;
+    spawn_local(memory.clone().watch(most, metrics.clone()));
     let parts = Parts {
         live: Arc::clone(&live),
         directory: directory.clone(),
         gates: gates.clone(),
         metrics: metrics.clone(),
+        memory: memory.clone(),
         access_log,
         tables: Tables::default(),
         reports: warden.reports(),
@@ -157,7 +163,7 @@ async fn control(
     let mut accepting = JoinSet::new();
     for ((listener, tls), configured) in listeners.into_iter().zip(tls).zip(&settings.listeners) {
         let gauge = metrics.downstream_connections(&listener.address());
-        let door = Door::new(Arc::clone(&configured.limits), gauge, &metrics);
+        let door = Door::new(Arc::clone(&configured.limits), gauge, &metrics, memory.clone());
         let workers = Arc::clone(&workers);
         accepting.spawn_local(accept::accept(listener, tls, workers, door, phases.clone()));
     }

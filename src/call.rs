@@ -11,6 +11,7 @@ mod head;
 mod ledger;
 mod meta;
 mod pump;
+mod sound;
 mod upload;
 mod words;
 

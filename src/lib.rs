@@ -28,6 +28,7 @@ pub mod limit;
 pub mod lint;
 pub mod listener;
 pub mod live;
+pub mod memory;
 pub mod metrics;
 pub mod middleware;
 pub mod mirror;

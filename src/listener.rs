@@ -8,9 +8,12 @@ mod bind;
 mod connection;
 mod guard;
 mod limits;
+mod patience;
 mod serve;
+mod wellformed;
 mod why;
 
 pub use bind::{Accepted, BindError, Bound, Incoming, bind};
 pub use connection::{OfWorker, serve_connection};
+pub use guard::Guards;
 pub use limits::{Admitted, Breach, Breaches, Door, Place};

@@ -44,6 +44,8 @@ pub struct Metrics {
     connections: IntGaugeVec,
     downstream_connections: IntGaugeVec,
     downstream_limited: IntCounterVec,
+    memory_limit: IntGaugeVec,
+    memory_stage: IntGaugeVec,
     config_reloads: IntCounterVec,
     tls: TlsMetrics,
 }
@@ -155,6 +157,18 @@ impl Metrics {
                 "Connections and calls of applications ended by a limit of the listener, by which.",
                 &["reason"],
             ),
+            memory_limit: gauges(
+                &registry,
+                "memory_limit_bytes",
+                "Memory that the process may use: max_memory, or what its control group has.",
+                &[],
+            ),
+            memory_stage: gauges(
+                &registry,
+                "memory_stage",
+                "What is refused for want of memory: 0 nothing, 1 calls, 2 connections, too, 3 what there is of them is ended.",
+                &[],
+            ),
             config_reloads: counters(
                 &registry,
                 "config_reloads_total",
@@ -196,6 +210,13 @@ impl Metrics {
     /// Connections and calls ended by the listener's limit of this name.
     pub fn downstream_limited(&self, reason: &str) -> prometheus::IntCounter {
         self.downstream_limited.with_label_values(&[reason])
+    }
+
+    /// What the process may use of memory, in bytes, and the stage that it is in.
+    pub fn set_memory(&self, limit: u64, stage: u8) {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.memory_limit.with_label_values(&[] as &[&str]).set(limit);
+        self.memory_stage.with_label_values(&[] as &[&str]).set(stage.into());
     }
 
     /// Ejections from the service, by the rule of this name.

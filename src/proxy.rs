@@ -13,6 +13,7 @@ use crate::{
     drain::Drain,
     limit::Gates,
     live::Live,
+    memory::Memory,
     metrics::Metrics,
     middleware::{
         AdmitLayer, BalanceLayer, ConnectLayer, DeadlineLayer, FaultLayer, Forward, HeadersLayer,
@@ -35,6 +36,8 @@ pub struct Parts {
     pub gates: Gates,
     /// Where calls are counted.
     pub metrics: Metrics,
+    /// How full the memory is.
+    pub memory: Memory,
     /// Where calls are logged.
     pub access_log: AccessLog,
     /// What balancing by key shares.

@@ -21,7 +21,8 @@ use tokio::{
 
 use crate::{
     drain::Drain,
-    listener::{Admitted, Breaches, OfWorker, serve_connection},
+    listener::{Admitted, Breaches, Guards, OfWorker, serve_connection},
+    memory::Memory,
     proxy::{Parts, chain},
     pulse::Pulse,
 };
@@ -136,6 +137,8 @@ async fn run(
     let (drain, pulse) = (Rc::new(Drain::default()), Rc::new(Pulse::default()));
     let chain = chain(&parts, Rc::clone(&drain));
     let breaches = Rc::new(Breaches::new(&parts.metrics));
+    let guards = Rc::new(Guards::default());
+    spawn_local(relieve(parts.memory.clone(), Rc::clone(&guards)));
     let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
     let mut taking = true;
     while taking || phase.borrow().serves() {
@@ -147,6 +150,8 @@ async fn run(
                         drain: Rc::clone(&drain),
                         pulse: Rc::clone(&pulse),
                         breaches: Rc::clone(&breaches),
+                        guards: Rc::clone(&guards),
+                        memory: parts.memory.clone(),
                     };
                     let serving = serve_connection(incoming, limits, chain.clone(), worker);
                     let open = open.clone();
@@ -174,5 +179,16 @@ async fn run(
     tokio::select! {
         _ = all_closed.recv() => {}
         _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {}
+    }
+}
+
+/// Says what connections hold each time that the memory asks for it, and ends the heaviest.
+async fn relieve(memory: Memory, guards: Rc<Guards>) {
+    let mut relief = memory.relief();
+    while relief.changed().await.is_ok() {
+        memory.is_held(guards.weight());
+        if relief.borrow().heaviest {
+            guards.end_heaviest();
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     AttemptError, Call, CallError, CallMeta, Outcome, Progress,
     foreign::is_foreign,
     pump::{Ended, Pump, Tap},
+    sound::fault,
 };
 use crate::{
     connect::Upstream,
@@ -117,6 +118,9 @@ impl Exchange {
         match ready!(Pin::new(response).poll(cx)) {
             Ok(response) => {
                 let (head, body) = response.into_parts();
+                if let Some(fault) = fault(&head) {
+                    return Poll::Ready(Err(Failed::Malformed(fault)));
+                }
                 let seen = Seen::new(&head, &body);
                 self.answer = Answer::Here { pump: Pump::new(body), seen };
                 Poll::Ready(Ok(head))
@@ -212,6 +216,23 @@ impl Exchange {
         }
     }
 
+    /// Bytes of the answer that the caller has no room for; 0 while it is the endpoint that is waited
+    /// for.
+    pub fn waits_for_room(&mut self) -> u64 {
+        match &mut self.answer {
+            Answer::Here { pump, .. } => pump.waits_for_room(),
+            Answer::Awaited(_) => 0,
+        }
+    }
+
+    /// Bytes of the answer that were handed over to the caller.
+    pub const fn handed_over(&self) -> u64 {
+        match &self.answer {
+            Answer::Here { pump, .. } => pump.handed(),
+            Answer::Awaited(_) => 0,
+        }
+    }
+
     /// Why the head never came, and the call, if it may be tried again.
     pub fn fail(mut self, failed: Failed) -> AttemptError {
         let error = match failed {
@@ -229,6 +250,17 @@ impl Exchange {
                 error
             }
             Failed::Broken(error) => error,
+            Failed::Malformed(fault) => {
+                let meta = &self.call.meta;
+                let (service, address) =
+                    (meta.target().view.name(), &meta.endpoint().record.address);
+                let text = format!("service {service}: {address} answered with {fault}");
+                return AttemptError {
+                    error: CallError::new(Reason::UpstreamProtocol, text),
+                    outcome: AttemptOutcome::Reset,
+                    progress: Progress::MaybeProcessed(self.take_back()),
+                };
+            }
         };
         AttemptError {
             error: self.lost(&error),
@@ -302,6 +334,8 @@ pub enum Failed {
     Upstream(h2::Error),
     /// or behind it.
     Broken(h2::Error),
+    /// The head is there, with this fault.
+    Malformed(&'static str),
     /// The caller went away.
     Cancelled,
 }

@@ -34,6 +34,8 @@ pub(super) struct Pump {
     ending: Option<Box<HeaderMap>>,
     /// Most bytes of the next piece that are handed over without asking for room.
     ahead: usize,
+    /// Bytes that have been handed over.
+    handed: u64,
     state: State,
 }
 
@@ -71,6 +73,7 @@ impl Pump {
             trailers_are_next: false,
             ending: None,
             ahead: AHEAD,
+            handed: 0,
             state: State::Data,
         }
     }
@@ -83,6 +86,17 @@ impl Pump {
     /// Whether all data has been handed over, and no trailers follow.
     pub(super) fn is_over(&self) -> bool {
         self.state == State::Over
+    }
+
+    /// Bytes that have been handed over.
+    pub(super) const fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Bytes that have come and that the other side has no room for; 0 while it is the sender that is
+    /// waited for.
+    pub(super) fn waits_for_room(&mut self) -> u64 {
+        if self.piece.is_empty() { 0 } else { self.from.flow_control().used_capacity() as u64 }
     }
 
     /// Whether trailers have been handed over.
@@ -162,6 +176,7 @@ impl Pump {
             if room == wanted { mem::take(&mut self.piece) } else { self.piece.split_to(room) };
         let ends = self.last && self.piece.is_empty();
         tap.piece(&part);
+        self.handed += part.len() as u64;
         to.send_data(part, ends).map_err(|_| Ended::Sink)?;
         // The sender may send as much again. What little a last piece took of its connection's window it
         // gets back with the stream. It can only fail after a reset, which shows by itself.

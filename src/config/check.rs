@@ -65,6 +65,7 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
             .copied()
             .unwrap_or(default.drain_propagation),
         max_in_flight: raw.max_in_flight.get().map_or(default.max_in_flight, |count| count.0),
+        max_memory: raw.max_memory.get().map_or(default.max_memory, |size| size.0),
         access_log: raw.access_log.get().copied().unwrap_or(default.access_log),
         state_dir: path(&raw.state_dir, folder),
         node,

@@ -26,7 +26,8 @@ use super::{
     settings::{AdminSettings, EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
     table::Key,
     text::{
-        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, SourceName,
+        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, Size,
+        SourceName,
     },
     value::{Count, Share, Value},
 };
@@ -51,6 +52,7 @@ impl From<&Settings> for RawFile {
             drain_timeout: settings.drain_timeout.into(),
             drain_propagation: settings.drain_propagation.into(),
             max_in_flight: Count(settings.max_in_flight).into(),
+            max_memory: Size(settings.max_memory).into(),
             access_log: settings.access_log.into(),
             state_dir: settings.state_dir.clone().unwrap_or_default().into(),
             node: RawNode::from(&settings.node).into(),
@@ -219,6 +221,7 @@ mod tests {
             workers = 2
             drain_timeout = "1m 30s"
             drain_propagation = "2s"
+            max_memory = "1GiB"
             access_log = "json"
             state_dir = "/var/lib/pillion"
             node = { service = "shop", id = "shop-1", cluster = "c", zone = "z", env = "prod" }

@@ -24,9 +24,9 @@ pub struct ListenerLimits {
     pub idle_timeout: Duration,
     /// After which a connection is told to go away, 10 % more or less; zero for never, the default.
     pub max_age: Duration,
-    /// How long an application may leave what waits for it untouched; zero for ever. Default 60 s.
+    /// How long an application may leave what waits for it untouched; zero for ever. Default 5 min.
     pub stall_timeout: Duration,
-    /// Bytes that may wait for the application on one connection. Default 16 MiB.
+    /// Bytes that may wait for the application on one connection. Default 64 MiB.
     pub max_buffered: u64,
     /// Calls of a connection that may be broken off within a second in some ten seconds, beyond one for
     /// each that was answered; 0 for any number. Default 200.
@@ -47,8 +47,8 @@ impl Default for ListenerLimits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
             max_age: Duration::ZERO,
-            stall_timeout: Duration::from_secs(60),
-            max_buffered: 16 << 20,
+            stall_timeout: Duration::from_secs(300),
+            max_buffered: 64 << 20,
             max_resets: 200,
             max_odd_frames: 10_000,
         }

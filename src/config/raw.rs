@@ -32,7 +32,8 @@ use super::{
     },
     table::{Shape, TableDef, table},
     text::{
-        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, SourceName,
+        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, Size,
+        SourceName,
     },
     value::{Count, Share},
 };
@@ -55,6 +56,9 @@ table! {
         drain_propagation: Duration,
         /// Calls that may be in flight through this proxy; 0 for any number. More are refused at once.
         max_in_flight: Count<0, 1_000_000>,
+        /// Memory that the process may use; less where its control group has less. From 80 % on new calls
+        /// are refused, from 88 % on new connections, too, and from 94 % on those that hold most are ended.
+        max_memory: Size<16_777_216, 1_099_511_627_776>,
         /// One line for each call on stdout: none, a JSON object, or key=value pairs.
         access_log: AccessLog,
         /// Folder that keeps what is known of etcd, so that it is served after a start without etcd;

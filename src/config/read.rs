@@ -114,8 +114,8 @@ mod tests {
             mistakes(text),
             [
                 "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
-                 workers, drain_timeout, drain_propagation, max_in_flight, access_log, state_dir, \
-                 node, listener, admin, source, register, defaults, service, route, policy",
+                 workers, drain_timeout, drain_propagation, max_in_flight, max_memory, access_log, \
+                 state_dir, node, listener, admin, source, register, defaults, service, route, policy",
                 "4:20: node.zone: found the number 7; allowed: printable ASCII characters, \
                  without spaces around them",
                 "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_later_version_is_unknown() {
-        assert!(mistakes("max_memory = \"1\"")[0].contains("unknown key"));
+        assert!(mistakes("max_threads = \"1\"")[0].contains("unknown key"));
     }
 
     #[test]

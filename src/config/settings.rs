@@ -39,6 +39,8 @@ pub struct Settings {
     pub drain_propagation: Duration,
     /// Calls in flight through this proxy, 0 for any number.
     pub max_in_flight: u32,
+    /// Memory that the process may use, in bytes. Default 512 MiB.
+    pub max_memory: u64,
     /// One line a call on stdout, or none.
     pub access_log: AccessLog,
     /// Folder that keeps the last sets of etcd sources, if any. Read at start only.
@@ -103,6 +105,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(30),
             drain_propagation: Duration::from_secs(1),
             max_in_flight: 0,
+            max_memory: 512 << 20,
             access_log: AccessLog::default(),
             state_dir: None,
             node: Node::default(),

@@ -26,7 +26,7 @@ use tower::Service;
 
 use super::{
     Accepted, Incoming,
-    guard::{Guard, Guarded, Look, Watch},
+    guard::{Guard, Guarded, Guards, Look, Watch},
     limits::{Breach, Breaches},
     serve::serve,
 };
@@ -35,6 +35,7 @@ use crate::{
     call::{Call, CallError, Reply},
     config::ListenerLimits,
     drain::Drain,
+    memory::Memory,
     pulse::Pulse,
     tls::{Failure, Secured, Server},
 };
@@ -66,6 +67,10 @@ pub struct OfWorker {
     pub pulse: Rc<Pulse>,
     /// Where is noted who went beyond a limit.
     pub breaches: Rc<Breaches>,
+    /// The guards of its connections.
+    pub guards: Rc<Guards>,
+    /// How full the memory is.
+    pub memory: Memory,
 }
 
 /// One accepted connection, until it is over.
@@ -82,7 +87,9 @@ where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    let guard = Rc::new(Guard::new(limits, incoming.accepted.source()));
+    let breaches = Rc::clone(&worker.breaches);
+    let guard = Rc::new(Guard::new(limits, incoming.accepted.source(), breaches));
+    worker.guards.add(&guard);
     let registered = match (incoming.accepted, incoming.tls) {
         (Accepted::Tcp(stream), None) => TcpStream::from_std(stream).map(|stream| {
             Box::pin(run(stream, guard, chain, worker)) as Pin<Box<dyn Future<Output = ()>>>
@@ -143,10 +150,9 @@ where
     C: Service<Box<Call>, Response = Reply, Error = CallError> + 'static,
     C::Future: 'static,
 {
-    let OfWorker { drain, pulse, breaches } = worker;
+    let OfWorker { drain, pulse, memory, .. } = worker;
     let io = Guarded::new(io, Rc::clone(&guard));
-    let Some(mut connection) = Box::pin(begin(io, &guard, Rc::clone(&drain), &breaches)).await
-    else {
+    let Some(mut connection) = Box::pin(begin(io, &guard, Rc::clone(&drain))).await else {
         return;
     };
     let mut begun = pin!(drain.begun());
@@ -163,7 +169,7 @@ where
                     calls = calls.wrapping_add(1);
                     guard.call_came();
                     // Boxed: the runtime moves what it is given several times.
-                    spawn_local(Box::pin(serve(request, respond, &guard, &breaches, &mut chain)));
+                    spawn_local(Box::pin(serve(request, respond, &guard, &memory, &mut chain)));
                 }
                 Next::Breach(breach) => break breach,
                 Next::GoAway if !told => {
@@ -174,7 +180,7 @@ where
                 Next::GoAway => {}
                 Next::Ended(Some(error)) => {
                     if error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
-                        breaches.note(Breach::Http2, guard.source);
+                        guard.note(Breach::Http2);
                     }
                     return tracing::debug!(%error, "connection ended");
                 }
@@ -191,7 +197,7 @@ where
             }
         }
     };
-    breaches.note(breach, guard.source);
+    guard.note(breach);
     Box::pin(cut_off(&mut connection, breach)).await;
 }
 
@@ -211,6 +217,7 @@ fn poll_next<T: AsyncRead + AsyncWrite + Unpin>(
     watch: &mut Watch,
     calls: u32,
 ) -> Poll<Next> {
+    guard.polled_by(cx.waker());
     if guard.breach().is_none() {
         match connection.poll_accept(cx) {
             Poll::Ready(Some(Ok((request, respond)))) => {
@@ -218,7 +225,12 @@ fn poll_next<T: AsyncRead + AsyncWrite + Unpin>(
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Next::Ended(Some(error))),
             Poll::Ready(None) => return Poll::Ready(Next::Ended(None)),
-            Poll::Pending => guard.no_more_calls(),
+            Poll::Pending => {
+                let resets = guard.no_more_calls();
+                if resets > 0 {
+                    guard.breaches.note_many(Breach::Malformed, guard.source, resets);
+                }
+            }
         }
     }
     if let Some(breach) = guard.breach() {
@@ -235,7 +247,6 @@ async fn begin<T>(
     io: Guarded<T>,
     guard: &Guard,
     drain: Rc<Drain>,
-    breaches: &Breaches,
 ) -> Option<Connection<Guarded<T>, Bytes>>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -255,7 +266,7 @@ where
         // Whoever has nothing to say yet must not hold a process that stops.
         match timeout(limit, drain.begun()).await {
             Ok(()) => sleep(LINGER.min(limit)).await,
-            Err(_) => breaches.note(Breach::HeaderTimeout, guard.source),
+            Err(_) => guard.note(Breach::HeaderTimeout),
         }
     };
     tokio::select! {
@@ -274,10 +285,11 @@ async fn cut_off<T>(connection: &mut Connection<Guarded<T>, Bytes>, breach: Brea
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    if breach == Breach::Stalled {
-        return;
-    }
     connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+    if matches!(breach, Breach::Stalled | Breach::Memory) {
+        // What it holds goes at once; the reason goes where there is room for it.
+        return poll_fn(|cx| Poll::Ready(drop(connection.poll_closed(cx)))).await;
+    }
     // Closed with bytes unread, the system would throw away what has not been sent. Nor are they read:
     // who floods has to wait.
     let said = async {
@@ -306,8 +318,14 @@ mod tests {
         let chain =
             tower::service_fn(|_: Box<Call>| std::future::pending::<Result<Reply, CallError>>());
         let breaches = Rc::new(Breaches::new(&crate::metrics::Metrics::new()));
-        let worker = OfWorker { drain: Rc::default(), pulse: Rc::default(), breaches };
-        let guard = Rc::new(Guard::new(Arc::default(), None));
+        let guard = Rc::new(Guard::new(Arc::default(), None, Rc::clone(&breaches)));
+        let worker = OfWorker {
+            drain: Rc::default(),
+            pulse: Rc::default(),
+            breaches,
+            guards: Rc::default(),
+            memory: Memory::default(),
+        };
         let whole = size_of_val(&run(io, guard, chain, worker));
         let of_h2 = size_of::<Connection<tokio::io::DuplexStream, Bytes>>();
         assert!(whole < of_h2 + 512, "{whole} bytes, of which h2 has {of_h2}");

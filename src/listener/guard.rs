@@ -5,6 +5,7 @@
 //! when something is held up or a count is full.
 
 mod bucket;
+mod burden;
 mod frames;
 mod io;
 mod watch;
@@ -14,15 +15,18 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::Arc,
+    task::Waker,
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+pub(super) use burden::Burden;
+pub use burden::Guards;
 pub(super) use io::Guarded;
 pub(super) use watch::{Look, Watch};
 
-use super::limits::Breach;
+use super::limits::{Breach, Breaches};
 use crate::{call::CallMeta, clock, config::ListenerLimits};
 use bucket::Bucket;
 use frames::Tally;
@@ -41,6 +45,8 @@ pub(super) struct Guard {
     pub(super) source: Option<IpAddr>,
     /// Names in its certificate, where it was asked for one.
     pub(super) identity: OnceCell<Rc<str>>,
+    /// Where is noted what it does that it may not.
+    pub(super) breaches: Rc<Breaches>,
     accepted: Instant,
     breach: Cell<Option<Breach>>,
     /// Whether a frame has come.
@@ -56,11 +62,22 @@ pub(super) struct Guard {
     lost: Cell<i32>,
     /// Of `lost`, those that have been counted.
     counted: Cell<i32>,
+    /// Calls that have not ended, and bytes that they hold: their heads, and answers that wait for room.
+    calls: Cell<u32>,
+    held: Cell<u64>,
+    /// Times that something was written.
+    writes: Cell<u32>,
+    /// Wakes the connection.
+    task: OnceCell<Waker>,
 }
 
 impl Guard {
     /// The guard of a connection that has just been accepted.
-    pub(super) fn new(limits: Arc<ListenerLimits>, source: Option<IpAddr>) -> Self {
+    pub(super) fn new(
+        limits: Arc<ListenerLimits>,
+        source: Option<IpAddr>,
+        breaches: Rc<Breaches>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             odd: RefCell::new(Bucket::new(limits.max_odd_frames.saturating_mul(2), now)),
@@ -68,6 +85,7 @@ impl Guard {
             limits,
             source,
             identity: OnceCell::new(),
+            breaches,
             accepted: now,
             breach: Cell::default(),
             heard: Cell::default(),
@@ -75,6 +93,10 @@ impl Guard {
             blocked: Cell::default(),
             lost: Cell::default(),
             counted: Cell::default(),
+            calls: Cell::default(),
+            held: Cell::default(),
+            writes: Cell::default(),
+            task: OnceCell::new(),
         }
     }
 
@@ -83,20 +105,35 @@ impl Guard {
         self.breach.get()
     }
 
+    /// Notes a breach that does not end the connection.
+    pub(super) fn note(&self, breach: Breach) {
+        self.breaches.note(breach, self.source);
+    }
+
+    /// The task of the connection is `task`, and stays so.
+    pub(super) fn polled_by(&self, task: &Waker) {
+        if self.task.get().is_none() {
+            let _ = self.task.set(task.clone());
+        }
+    }
+
     /// A call has been taken off the connection.
     pub(super) fn call_came(&self) {
         self.lost.update(|lost| lost.wrapping_sub(1));
     }
 
     /// All calls that came have been taken off. Streams of which none came were malformed, or too
-    /// many: h2 has reset them.
-    pub(super) fn no_more_calls(&self) {
+    /// many: h2 has reset them. Tells how many there were since last time.
+    pub(super) fn no_more_calls(&self) -> u32 {
         let (lost, counted) = (self.lost.get(), self.counted.get());
         // While it cannot write, h2 keeps streams that it has read.
         if lost != counted && self.blocked.get().is_none() {
             self.counted.set(lost);
-            self.count_resets(lost.saturating_sub(counted).max(0).unsigned_abs());
+            let resets = lost.saturating_sub(counted).max(0).unsigned_abs();
+            self.count_resets(resets);
+            return resets;
         }
+        0
     }
 
     /// A call was answered, whatever the answer.
@@ -138,6 +175,7 @@ impl Guard {
 
     fn wrote(&self) {
         self.odd.borrow_mut().forgive(1);
+        self.writes.update(|writes| writes.wrapping_add(1));
         if self.blocked.get().is_some() {
             self.blocked.set(None);
         }

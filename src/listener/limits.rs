@@ -14,7 +14,11 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::time::Instant;
 
 use super::{Accepted, Incoming};
-use crate::{config::ListenerLimits, metrics::Metrics};
+use crate::{
+    config::ListenerLimits,
+    memory::{Memory, Stage},
+    metrics::Metrics,
+};
 
 /// Between two lines in the log of one thread: who floods must not flood the log.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
@@ -44,13 +48,17 @@ pub enum Breach {
     Resets,
     /// `max_odd_frames`.
     OddFrames,
+    /// `max_memory`.
+    Memory,
+    /// None: a call was malformed, or beyond `max_streams`, so that h2 has reset it.
+    Malformed,
     /// One that h2 has: CONTINUATION frames of a head, resets before a call is looked at, small DATA
     /// frames, a head of more than 4 MiB.
     Http2,
 }
 
 impl Breach {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Connections,
         Self::ConnectionsPerPeer,
         Self::HeaderSize,
@@ -60,6 +68,8 @@ impl Breach {
         Self::Buffered,
         Self::Resets,
         Self::OddFrames,
+        Self::Memory,
+        Self::Malformed,
         Self::Http2,
     ];
 
@@ -75,6 +85,8 @@ impl Breach {
             Self::Buffered => "max_buffered",
             Self::Resets => "max_resets",
             Self::OddFrames => "max_odd_frames",
+            Self::Memory => "max_memory",
+            Self::Malformed => "malformed",
             Self::Http2 => "http2",
         }
     }
@@ -96,14 +108,19 @@ impl Breaches {
 
     /// Says that `source` went beyond a limit.
     pub fn note(&self, breach: Breach, source: Option<IpAddr>) {
-        self.counters[breach as usize].inc();
-        let (limit, peer) = (breach.as_str(), Peer(source));
+        self.note_many(breach, source, 1);
+    }
+
+    /// The same, so many times.
+    pub fn note_many(&self, breach: Breach, source: Option<IpAddr>, times: u32) {
+        self.counters[breach as usize].inc_by(times.into());
+        let (reason, peer) = (breach.as_str(), Peer(source));
         let now = Instant::now();
         if self.logged.get().is_some_and(|logged| now < logged + LOG_PAUSE) {
-            return tracing::debug!(limit, %peer, "an application went beyond a limit");
+            return tracing::debug!(reason, %peer, "an application did what it may not");
         }
         self.logged.set(Some(now));
-        tracing::warn!(limit, %peer, "an application went beyond a limit, see [listener.limits]");
+        tracing::warn!(reason, %peer, "an application did what it may not, see [listener.limits]");
     }
 }
 
@@ -128,6 +145,7 @@ pub struct Door {
     gauge: IntGauge,
     peers: Peers,
     breaches: Breaches,
+    memory: Memory,
 }
 
 /// A connection that was let in.
@@ -150,8 +168,13 @@ pub struct Place {
 
 impl Door {
     /// Counts the connections of a listener in `gauge`.
-    pub fn new(limits: Arc<ListenerLimits>, gauge: IntGauge, metrics: &Metrics) -> Self {
-        Self { limits, gauge, peers: Arc::default(), breaches: Breaches::new(metrics) }
+    pub fn new(
+        limits: Arc<ListenerLimits>,
+        gauge: IntGauge,
+        metrics: &Metrics,
+        memory: Memory,
+    ) -> Self {
+        Self { limits, gauge, peers: Arc::default(), breaches: Breaches::new(metrics), memory }
     }
 
     /// Lets a connection in, or tells it to go away.
@@ -169,6 +192,9 @@ impl Door {
 
     fn place(&self, source: Option<IpAddr>) -> Result<Place, Breach> {
         let ListenerLimits { max_connections, max_connections_per_peer, .. } = *self.limits;
+        if self.memory.stage() >= Stage::Connections {
+            return Err(Breach::Memory);
+        }
         if max_connections > 0 && self.gauge.get() >= max_connections.into() {
             return Err(Breach::Connections);
         }
@@ -241,7 +267,12 @@ mod tests {
         let limits =
             ListenerLimits { max_connections, max_connections_per_peer, ..Default::default() };
         let metrics = Metrics::new();
-        Door::new(Arc::new(limits), metrics.downstream_connections("test"), &metrics)
+        Door::new(
+            Arc::new(limits),
+            metrics.downstream_connections("test"),
+            &metrics,
+            Memory::default(),
+        )
     }
 
     #[test]

@@ -9,20 +9,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, Request, Response};
+use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
+use http::{Request, Response};
 use tower::Service;
 
 use super::{
     answer,
-    guard::Guard,
-    limits::{Breach, Breaches},
+    guard::{Burden, Guard},
+    limits::Breach,
+    patience::Patience,
+    wellformed,
 };
 use crate::{
     alarm::{Alarm, Bell},
     call::{Broken, Call, CallError, CallMeta, Exchange, Head, Outcome, Reply, Terms, Upload},
     clock,
-    config::ListenerLimits,
+    memory::{Memory, Stage},
     middleware::exceeded,
     model::Reason,
 };
@@ -32,7 +34,7 @@ pub(super) fn serve<C>(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     guard: &Rc<Guard>,
-    breaches: &Breaches,
+    memory: &Memory,
     chain: &mut C,
 ) -> impl Future<Output = ()> + use<C>
 where
@@ -41,10 +43,14 @@ where
     clock::hold(|| {
         let (head, body) = request.into_parts();
         let meta = Rc::new(CallMeta::new(&head, guard.source, guard.identity.get().cloned()));
-        if let Err((breach, error)) = check_size(&head.headers, &guard.limits) {
-            breaches.note(breach, guard.source);
+        let checked = wellformed::check(&head, &guard.limits);
+        let size = checked.and_then(|size| room_for(size, memory)).unwrap_or_else(|refused| {
+            let (breach, error) = refused;
+            breach.iter().for_each(|breach| guard.note(*breach));
             meta.refused.set(Some(Box::new(error)));
-        }
+            0
+        });
+        let burden = Burden::new(guard, size);
         let call = Box::new(Call {
             head: Head::new(head),
             upload: Upload::new(body),
@@ -52,8 +58,17 @@ where
             terms: Terms::default(),
         });
         let replying = chain.call(call);
-        Serving { call: finish(replying, respond, meta, Rc::clone(guard)), bell: Bell::default() }
+        Serving { call: finish(replying, respond, meta, burden), bell: Bell::default() }
     })
+}
+
+/// Whether there is memory for one more call, with a head of this size.
+fn room_for(size: usize, memory: &Memory) -> Result<usize, wellformed::Refused> {
+    if memory.stage() >= Stage::Calls {
+        let text = "this proxy has no memory for more calls; see max_memory";
+        return Err((Some(Breach::Memory), CallError::overloaded(text, None)));
+    }
+    Ok(size)
 }
 
 pin_project_lite::pin_project! {
@@ -78,7 +93,7 @@ async fn finish(
     replying: impl Future<Output = Result<Reply, CallError>>,
     mut respond: SendResponse<Bytes>,
     meta: Rc<CallMeta>,
-    guard: Rc<Guard>,
+    burden: Burden,
 ) {
     let reply = {
         let mut replying = pin!(replying);
@@ -102,11 +117,11 @@ async fn finish(
         .await
     };
     match &reply {
-        Some(_) => guard.answered(),
-        None => guard.broke_off(&meta),
+        Some(_) => burden.guard().answered(),
+        None => burden.guard().broke_off(&meta),
     }
     match reply {
-        Some(Ok(reply)) => relay(reply, respond, &meta).await,
+        Some(Ok(reply)) => relay(reply, respond, &meta, burden).await,
         Some(Err(error)) => {
             answer::refuse(&mut respond, &meta, &error);
             meta.fail(error);
@@ -115,28 +130,13 @@ async fn finish(
     }
 }
 
-/// The sizes that a head may have. One that is larger still, h2 answers with 431.
-fn check_size(headers: &HeaderMap, limits: &ListenerLimits) -> Result<(), (Breach, CallError)> {
-    let refuse = |breach: Breach, text| Err((breach, CallError::new(Reason::Overloaded, text)));
-    let (count, most) = (headers.len(), limits.max_headers);
-    if count > most as usize {
-        let text = format!("{count} headers, at most {most} are let through; see max_headers");
-        return refuse(Breach::Headers, text);
-    }
-    let bytes: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-    let most = limits.max_header_size;
-    if bytes > most as usize {
-        let text = format!(
-            "metadata of {bytes} bytes, at most {most} are let through; see max_header_size"
-        );
-        return refuse(Breach::HeaderSize, text);
-    }
-    Ok(())
-}
-
 /// Passes the answer on: head, body, trailers.
-async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) {
+async fn relay(
+    reply: Reply,
+    mut respond: SendResponse<Bytes>,
+    meta: &CallMeta,
+    mut burden: Burden,
+) {
     let Reply { mut head, mut exchange, mut deadline } = reply;
     answer::explain(&mut head.headers, meta);
     let over = exchange.is_over();
@@ -145,7 +145,16 @@ async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) 
     if over {
         return;
     }
-    let ended = poll_fn(|cx| poll_relay(cx, &mut exchange, &mut down, deadline.as_mut())).await;
+    let mut patience = Patience::default();
+    let ended = poll_fn(|cx| {
+        let going = poll_relay(cx, &mut exchange, &mut down, deadline.as_mut());
+        if going.is_pending() {
+            let lost = patience.poll(cx, &mut exchange, &mut burden);
+            return lost.map(|breach| Err(End::Untaken(breach)));
+        }
+        going
+    })
+    .await;
     match ended {
         Ok(()) => {}
         Err(End::Broken(Broken::Cancelled)) => {}
@@ -162,6 +171,13 @@ async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) 
             answer::break_off(&mut down, meta, &error);
             meta.fail(error);
         }
+        Err(End::Untaken(breach)) => {
+            burden.guard().note(breach);
+            let text = format!("the application does not take the answer; see {}", breach.as_str());
+            meta.fail(CallError::new(Reason::Overloaded, text));
+            // Trailers would have to wait behind what it does not take.
+            down.send_reset(Code::ENHANCE_YOUR_CALM);
+        }
     }
 }
 
@@ -169,6 +185,8 @@ async fn relay(reply: Reply, mut respond: SendResponse<Bytes>, meta: &CallMeta) 
 enum End {
     Broken(Broken),
     Late,
+    /// The application does not take it.
+    Untaken(Breach),
 }
 
 fn poll_relay(

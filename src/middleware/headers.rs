@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderName, HeaderValue, Method, header::HOST, request, uri};
+use http::{HeaderName, HeaderValue, header::HOST, request, uri};
 use smallvec::SmallVec;
 use tower::{Layer, Service};
 
@@ -78,10 +78,6 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Headers<S>
 
 /// Leaves the authority as it came, less a node, and without a `host` beside it.
 fn take_authority(head: &mut request::Parts, meta: &CallMeta) -> Result<(), CallError> {
-    if head.method == Method::CONNECT {
-        let text = "CONNECT asks for a tunnel, which this proxy does not open";
-        return Err(CallError::new(Reason::BadAuthority, text));
-    }
     let host = head.headers.remove(HOST);
     let authority = head.uri.authority().map(uri::Authority::as_str);
     let asked = match (authority, &host) {

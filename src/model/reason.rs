@@ -5,6 +5,8 @@ use super::GrpcStatus;
 /// The reasons a caller sees in `pillion-error`; statuses from upstream carry none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// It is malformed, or asks for what no proxy like this does.
+    BadRequest,
     /// `:authority` is not a service name.
     BadAuthority,
     /// `pillion-filter` does not parse.
@@ -37,7 +39,8 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
+        Self::BadRequest,
         Self::BadAuthority,
         Self::BadFilter,
         Self::NoEndpoints,
@@ -57,6 +60,7 @@ impl Reason {
     /// Value of `pillion-error` and of the metric label `error`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::BadRequest => "bad_request",
             Self::BadAuthority => "bad_authority",
             Self::BadFilter => "bad_filter",
             Self::NoEndpoints => "no_endpoints",
@@ -77,7 +81,7 @@ impl Reason {
     /// `grpc-status` of the answer to a gRPC call.
     pub const fn grpc_status(self) -> u8 {
         match self {
-            Self::BadAuthority | Self::BadFilter => 3,
+            Self::BadRequest | Self::BadAuthority | Self::BadFilter => 3,
             Self::DeadlineExceeded => 4,
             Self::Overloaded => 8,
             // As linkerd answers it.
@@ -90,7 +94,7 @@ impl Reason {
     /// `:status` of the answer to any other request.
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::BadAuthority | Self::BadFilter => 400,
+            Self::BadRequest | Self::BadAuthority | Self::BadFilter => 400,
             Self::Overloaded => 429,
             Self::UpstreamReset | Self::UpstreamProtocol => 502,
             Self::DeadlineExceeded => 504,

@@ -259,7 +259,7 @@ async fn a_question_that_can_match_nothing_is_refused_with_what_may_be_asked() {
         ),
         ("status=FINE", "status: found \"FINE\", allowed: OK, CANCELLED, "),
         ("status=42", "status: found \"42\""),
-        ("error=broken", "error: found \"broken\", allowed: bad_authority, "),
+        ("error=broken", "error: found \"broken\", allowed: bad_request, "),
         ("slower=soon", "slower: found \"soon\", allowed: a duration"),
         ("limit=0", "limit: found \"0\", allowed: 1 to 1024"),
         ("limit=1025&follow", "limit: found \"1025\""),

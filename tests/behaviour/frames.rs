@@ -171,7 +171,7 @@ async fn connect_is_refused() {
     wire.send(&[Frame::headers(0, 1, &fields)]).await;
     let answer = wire.answer(1).await;
     assert!(answer.iter().any(Frame::ends_stream), "{answer:?}");
-    let refused = [("service", "unknown"), ("grpc_status", "400"), ("error", "bad_authority")];
+    let refused = [("service", "unknown"), ("grpc_status", "501"), ("error", "bad_request")];
     pillion.until_metrics("it is counted", |m| m.sum("requests_total", &refused) == 1.0).await;
     still_works(&mut wire, 3).await;
     assert_eq!(backend.counts().calls, 1);

@@ -20,6 +20,10 @@ mod raw;
 mod wait;
 
 mod connections;
+mod endpoints;
 mod floods;
+mod malformed;
+mod memory;
 mod resets;
 mod scene;
+mod stalls;

@@ -145,6 +145,15 @@ impl Wire {
         wire
     }
 
+    /// The same, where the proxy may not let it in.
+    pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let mut tcp = TcpStream::connect(address).await.ok()?;
+        tcp.set_nodelay(true).ok()?;
+        let settings = Frame::new(SETTINGS, 0, 0, &[]).bytes();
+        tcp.write_all(&[PREFACE, &settings].concat()).await.ok()?;
+        Some(Self(tcp))
+    }
+
     /// The server's side of a connection: reads the preface and sends SETTINGS.
     async fn accepted(mut tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;

@@ -36,11 +36,12 @@ table! {
         /// time. "0s" for never.
         max_age: Duration,
         /// Longest time that an application may leave what waits for it untouched: an answer that its
-        /// flow-control window keeps back is ended then, and a connection that takes no byte. "0s" for
+        /// flow-control window keeps back is ended then, to within 16 KiB, and a connection that takes no byte. "0s" for
         /// ever.
         stall_timeout: Duration,
-        /// Bytes of answers that may wait for the application on one connection, beyond what the system
-        /// holds. The call that brings more than this is ended.
+        /// Bytes of answers that may wait for the application on one connection, beyond what its windows
+        /// and the system hold. The call that brings more is ended. Each may have 256 KiB; pillion takes
+        /// no more from the endpoint.
         max_buffered: Size<65_536, 17_179_869_184>,
         /// Calls of one connection that may end within a second of their beginning without an answer,
         /// because the application reset them, or because they were malformed or beyond `max_streams`, in

@@ -34,18 +34,28 @@ pub(in crate::listener) struct Watch {
     /// Whether the timer is set for something that has begun.
     closely: bool,
     ends: Option<Instant>,
-    /// Looks at which there was no call, and streams opened at the last one.
+    /// Looks at which there was no call, and calls that had come at the last one.
     idle: u32,
     calls: u32,
+    /// Looks at which answers were on their way and none went on, and writes at the last one.
+    stuck: u32,
+    writes: u32,
 }
 
 impl Watch {
     pub(in crate::listener) fn new(guard: &Guard) -> Self {
         let age = guard.limits.max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
         let ends = (!age.is_zero()).then(|| guard.accepted + age);
-        let mut watch =
-            Self { timer: Box::pin(sleep(NEVER)), closely: false, ends, idle: 0, calls: 0 };
-        watch.set(guard);
+        let mut watch = Self {
+            timer: Box::pin(sleep(NEVER)),
+            closely: false,
+            ends,
+            idle: 0,
+            calls: 0,
+            stuck: 0,
+            writes: 0,
+        };
+        watch.set(guard, false);
         watch
     }
 
@@ -58,16 +68,23 @@ impl Watch {
         calls: u32,
         has_calls: impl Fn() -> bool,
     ) -> Poll<Look> {
-        if !self.closely && guard.is_held_up() {
-            self.set(guard);
+        // One that was idle has to be looked at more often from its first call on.
+        if !self.closely && (guard.is_held_up() || (self.idle > 0 && calls != self.calls)) {
+            self.idle = 0;
+            self.set(guard, true);
         }
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            let idle = !self.closely && calls == self.calls && !has_calls();
+            let has_calls = has_calls();
+            let idle = !self.closely && calls == self.calls && !has_calls;
             self.idle = if idle { self.idle + 1 } else { 0 };
             self.calls = calls;
+            // What is left of calls that have ended is answers that the application has no window for.
+            let stuck = has_calls && guard.calls.get() == 0 && guard.writes.get() == self.writes;
+            self.stuck = if stuck { self.stuck + 1 } else { 0 };
+            self.writes = guard.writes.get();
             let found = self.look(guard);
-            self.set(guard);
+            self.set(guard, has_calls);
             if let Some(found) = found {
                 return Poll::Ready(found);
             }
@@ -79,6 +96,9 @@ impl Watch {
         if let Some(breach) = guard.look(now) {
             return Some(Look::Breach(breach));
         }
+        if self.stuck > LOOKS && !guard.limits.stall_timeout.is_zero() {
+            return Some(Look::Breach(Breach::Stalled));
+        }
         if self.ends.is_some_and(|ends| ends <= now) {
             self.ends = None;
             return Some(Look::Old);
@@ -86,17 +106,16 @@ impl Watch {
         (self.idle >= LOOKS && !guard.limits.idle_timeout.is_zero()).then_some(Look::Idle)
     }
 
-    fn set(&mut self, guard: &Guard) {
+    fn set(&mut self, guard: &Guard, has_calls: bool) {
         self.closely = guard.is_held_up();
         let limits = &guard.limits;
-        let next = if self.closely {
-            let stall = Some(limits.stall_timeout).filter(|time| !time.is_zero());
-            limits.header_timeout.min(stall.unwrap_or(NEVER)) / LOOKS
-        } else if limits.idle_timeout.is_zero() {
-            NEVER
-        } else {
-            limits.idle_timeout / LOOKS
-        };
+        let or_never = |limit: Duration| if limit.is_zero() { NEVER } else { limit };
+        let (stall, idle) = (or_never(limits.stall_timeout), or_never(limits.idle_timeout));
+        let next = match (self.closely, has_calls) {
+            (true, _) => limits.header_timeout.min(stall),
+            (false, true) => stall.min(idle),
+            (false, false) => idle,
+        } / LOOKS;
         let now = Instant::now();
         let next = now + next.max(Duration::from_millis(1));
         self.timer.as_mut().reset(self.ends.map_or(next, |ends| ends.min(next)));

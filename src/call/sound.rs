@@ -1,0 +1,41 @@
+//! What the head of an answer must be like, beyond what h2 refuses by itself (RFC 9110 section 15, RFC
+//! 9113 section 8.2.1): anything that applications could read in another way than this proxy does.
+
+use http::{header::CONTENT_LENGTH, response};
+
+/// What is wrong with a head, if anything.
+pub(super) fn fault(head: &response::Parts) -> Option<&'static str> {
+    // h2 passes informational heads over.
+    if !(200..600).contains(&head.status.as_u16()) {
+        return Some("a status out of range");
+    }
+    let mut lengths = 0;
+    for (name, value) in &head.headers {
+        let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        if is_space(value.as_bytes().first()) || is_space(value.as_bytes().last()) {
+            return Some("a header that begins or ends with a space");
+        }
+        lengths += usize::from(*name == CONTENT_LENGTH);
+    }
+    (lengths > 1).then_some("two content-length headers")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    #[test]
+    fn what_applications_may_read_in_another_way_is_a_fault() {
+        let fault = |answer: response::Builder| fault(&answer.body(()).unwrap().into_parts().0);
+        let ok = || Response::builder().header("content-length", "3");
+        assert_eq!(fault(ok()), None);
+        assert_eq!(fault(ok().status(599)), None);
+        assert_eq!(fault(ok().status(600)), Some("a status out of range"));
+        assert_eq!(fault(ok().status(999)), Some("a status out of range"));
+        assert!(fault(ok().header("content-length", "3")).is_some());
+        assert!(fault(ok().header("x-a", "a ")).is_some());
+        assert!(fault(ok().header("x-a", "\ta")).is_some());
+    }
+}

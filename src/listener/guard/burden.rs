@@ -1,0 +1,159 @@
+//! What connections hold, so that the heaviest can be told.
+
+use std::{
+    cell::RefCell,
+    cmp::Reverse,
+    rc::{Rc, Weak},
+};
+
+use super::{Breach, Guard};
+use crate::config::ListenerLimits;
+
+/// What a connection weighs, and an open call besides its head and what of its answer waits: its state, and
+/// a connection to an endpoint.
+const CONNECTION: u64 = 20 << 10;
+const CALL: u64 = 48 << 10;
+/// More bytes wait in h2 for a connection that takes nothing at all.
+const UNWRITTEN: u64 = 64 << 10;
+/// Connections that are ended at a time, by one worker.
+const AT_ONCE: usize = 4;
+
+/// What one call holds of its connection, until this is dropped.
+#[derive(Debug)]
+pub(in crate::listener) struct Burden {
+    guard: Rc<Guard>,
+    head: u64,
+    waiting: u64,
+}
+
+impl Burden {
+    /// A call whose head has this size.
+    pub(in crate::listener) fn new(guard: &Rc<Guard>, head: usize) -> Self {
+        let head = head as u64;
+        guard.calls.update(|calls| calls + 1);
+        guard.held.update(|held| held + head);
+        Self { guard: Rc::clone(guard), head, waiting: 0 }
+    }
+
+    /// Whether this is too much for the connection: so much of the call's answer waits.
+    pub(in crate::listener) fn exceeds_with(&mut self, waiting: u64) -> bool {
+        if waiting != self.waiting {
+            self.guard.held.update(|held| held + waiting - self.waiting);
+            let more = waiting > self.waiting;
+            self.waiting = waiting;
+            return more && self.guard.held.get() > self.guard.limits.max_buffered;
+        }
+        false
+    }
+
+    /// The limits of the connection.
+    pub(in crate::listener) fn limits(&self) -> &ListenerLimits {
+        &self.guard.limits
+    }
+
+    /// The guard of the connection.
+    pub(in crate::listener) const fn guard(&self) -> &Rc<Guard> {
+        &self.guard
+    }
+}
+
+impl Drop for Burden {
+    fn drop(&mut self) {
+        self.guard.calls.update(|calls| calls - 1);
+        self.guard.held.update(|held| held - self.head - self.waiting);
+    }
+}
+
+impl Guard {
+    /// About as many bytes as its connection holds.
+    fn weight(&self) -> u64 {
+        let calls = u64::from(self.calls.get());
+        let each = if self.blocked.get().is_some() { CALL + UNWRITTEN } else { CALL };
+        self.held.get() + calls * each
+    }
+
+    /// Ends the connection for this.
+    fn end(&self, breach: Breach) {
+        self.breach.set(Some(breach));
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// The guards of all connections of a worker.
+#[derive(Debug, Default)]
+pub struct Guards {
+    all: RefCell<Vec<Weak<Guard>>>,
+}
+
+impl Guards {
+    /// Knows one more.
+    pub(in crate::listener) fn add(&self, guard: &Rc<Guard>) {
+        let mut all = self.all.borrow_mut();
+        // Those of connections that have ended go when there would be no room.
+        if all.len() == all.capacity() {
+            all.retain(|guard| guard.strong_count() > 0);
+            let room = all.len().max(16);
+            all.reserve(room);
+        }
+        all.push(Rc::downgrade(guard));
+    }
+
+    /// About as many bytes as all of them hold.
+    pub fn weight(&self) -> u64 {
+        let guards = self.all.borrow();
+        guards.iter().filter_map(Weak::upgrade).map(|guard| CONNECTION + guard.weight()).sum()
+    }
+
+    /// Ends the connections that hold most.
+    pub fn end_heaviest(&self) {
+        let mut guards: Vec<_> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
+        guards.retain(|guard| guard.weight() > 0 && guard.breach().is_none());
+        guards.sort_by_key(|guard| Reverse(guard.weight()));
+        for guard in guards.iter().take(AT_ONCE) {
+            guard.end(Breach::Memory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{listener::Breaches, metrics::Metrics};
+
+    fn guard(max_buffered: u64) -> Rc<Guard> {
+        let limits = ListenerLimits { max_buffered, ..Default::default() };
+        let breaches = Rc::new(Breaches::new(&Metrics::new()));
+        Rc::new(Guard::new(limits.into(), None, breaches))
+    }
+
+    #[test]
+    fn the_call_that_brings_more_than_may_wait_is_told_so() {
+        let guard = guard(1000);
+        let (mut one, mut other) = (Burden::new(&guard, 100), Burden::new(&guard, 100));
+        assert!(!one.exceeds_with(500));
+        assert!(!other.exceeds_with(300), "as much as may wait");
+        assert!(other.exceeds_with(301));
+        assert!(!one.exceeds_with(400), "who takes something is not to blame");
+        drop((one, other));
+        assert_eq!((guard.held.get(), guard.calls.get()), (0, 0));
+    }
+
+    #[test]
+    fn the_heaviest_are_ended_and_those_without_calls_are_not() {
+        let guards = Guards::default();
+        let all: Vec<_> = (0..40).map(|_| guard(1000)).collect();
+        all.iter().for_each(|guard| guards.add(guard));
+        let burdens: Vec<_> = (0..10).map(|at| Burden::new(&all[at], at * 1000)).collect();
+        guards.end_heaviest();
+        let ended = || all.iter().filter(|guard| guard.breach().is_some()).count();
+        assert_eq!(ended(), AT_ONCE);
+        assert!(all[6..10].iter().all(|guard| guard.breach() == Some(Breach::Memory)));
+        (0..9).for_each(|_| guards.end_heaviest());
+        assert_eq!(ended(), 10);
+        drop((burdens, all));
+        (0..1000).for_each(|_| guards.add(&guard(1)));
+        assert!(guards.all.borrow().capacity() < 200, "those that have ended are forgotten");
+    }
+}
