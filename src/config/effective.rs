@@ -384,6 +384,11 @@ mod tests {
             authority = "*"
             service = "rest"
             fault.abort = "ABORTED"
+            [[register]]
+            service = "open~user"
+            address = "10.0.0.5:1"
+            source = "a"
+            format = "etcd-naming"
         "#;
         let settings = parse(text, Path::new("/etc/pillion")).unwrap();
         let written = effective(&settings);

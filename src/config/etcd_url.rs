@@ -39,15 +39,19 @@ impl FromStr for EtcdUrl {
     type Err = EtcdUrlError;
 
     fn from_str(text: &str) -> Result<Self, EtcdUrlError> {
+        // Anywhere, and first: no other error may repeat a password, and one with a `#` in it would hide
+        // the rest.
+        if text.contains('@') {
+            return Err(EtcdUrlError::User);
+        }
         let form = || EtcdUrlError::Form(text.to_owned());
         let uri: http::Uri = text.parse().map_err(|_| form())?;
         let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(form());
         };
-        if authority.as_str().contains('@') {
-            return Err(EtcdUrlError::User);
-        }
-        if authority.host().is_empty() || authority.port_u16() == Some(0) {
+        let (host, port) = (authority.host(), authority.port_u16());
+        let has_port = authority.as_str().len() > host.len();
+        if host.is_empty() || port == Some(0) || has_port != port.is_some() || text.contains('#') {
             return Err(form());
         }
         if uri.path_and_query().is_some_and(|path| path != "/") {
@@ -87,7 +91,17 @@ mod tests {
             assert_eq!(good.parse::<EtcdUrl>().unwrap().as_str(), good);
         }
         assert_eq!("http://a:1/".parse::<EtcdUrl>().unwrap().as_str(), "http://a:1");
-        for bad in ["", "127.0.0.1:2379", "etcd:2379", "ftp://a:1", "http://", "http://:1", "/a"] {
+        for bad in [
+            "",
+            "127.0.0.1:2379",
+            "etcd:2379",
+            "ftp://a:1",
+            "http://",
+            "http://:1",
+            "/a",
+            "http://a:b",
+            "http://a:1#b",
+        ] {
             assert_eq!(bad.parse::<EtcdUrl>(), Err(EtcdUrlError::Form(bad.to_owned())), "{bad}");
         }
         assert!(matches!("http://a:1/v3".parse::<EtcdUrl>(), Err(EtcdUrlError::Path(_))));
@@ -95,7 +109,10 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_refused_without_repeating_it() {
-        let wrong = "http://root:secret@a:1".parse::<EtcdUrl>().unwrap_err();
-        assert!(!wrong.to_string().contains("secret"));
+        for url in ["http://root:secret@a:1", "http://root:#secret@a:1", "http://root:a secret@a:1"]
+        {
+            let wrong = url.parse::<EtcdUrl>().unwrap_err();
+            assert!(!wrong.to_string().contains("secret"), "{wrong}");
+        }
     }
 }

@@ -12,8 +12,11 @@ impl From<&Register> for RawRegister {
         let text = |text: &str| PlainText(text.to_owned()).into();
         let format = register.format.map(|format| Format(format.to_owned()));
         let Details { weight, version, zone, metadata } = &register.details;
+        // A name of a service may have letters that could not be written here.
+        let is_default = *register.name == *register.service.as_str();
+        let name = (!is_default).then(|| SourceName(register.name.to_string()));
         Self {
-            name: SourceName(register.name.to_string()).into(),
+            name: name.map_or_else(Default::default, Into::into),
             service: register.service.clone().into(),
             address: register.address.clone().into(),
             source: SourceName(register.source.to_string()).into(),
