@@ -2,7 +2,7 @@
 //!
 //! Nearly every limit of a call is taken back before it passes, so that is what must cost little. A
 //! timer of the runtime takes a lock and changes a heap of levels both times; an alarm is linked into
-//! a list of its worker and unlinked again ([`wheel`]). One task of the worker sleeps until the
+//! a list of its worker and unlinked again (`wheel`). One task of the worker sleeps until the
 //! earliest one. Alarms ring at the millisecond after their time, never before it.
 //!
 //! An alarm belongs to the thread that polls it first, which must run local tasks: the worker.

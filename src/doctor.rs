@@ -1,7 +1,7 @@
 //! Walks the way of a call from this host, step by step, and says where it breaks and what to do.
 //!
 //! [`walk`] decides, lists, picks and connects with the code that a proxy does it with, from a
-//! configuration alone; [`compare`] holds what a running proxy knows against it. `pillion doctor` shows
+//! configuration alone; [`compare()`] holds what a running proxy knows against it. `pillion doctor` shows
 //! the steps.
 
 mod compare;

@@ -121,7 +121,7 @@ impl Memory {
         let (page, group) = (rustix::param::page_size() as u64, bounds::of_control_group());
         let (mut full, mut last) = (0u32, Stage::Calm);
         loop {
-            let most = group.map_or(most(), |group| most().min(group));
+            let most = group.map_or_else(&most, |group| most().min(group));
             let used = resident(&statm).unwrap_or(0) * page;
             last = last.next(used, most);
             full = if last == Stage::Calm { 0 } else { full.saturating_add(1) };

@@ -3,10 +3,10 @@
 //!
 //! Workers say what the end of an attempt tells of its endpoint, in counters of the endpoint
 //! ([`crate::model::History`]); only a row of failures that is complete, and the end of a trial, are
-//! told to the control thread at once, by [`Reports`]. There one [`Ward`](ward::Ward) for each service
+//! told to the control thread at once, by [`Reports`]. There one `Ward` for each service
 //! decides, alone and without a lock, and the endpoint is left out from the next pick on:
 //!
-//! A service's checks run beside that, while it is called ([`checkups`]).
+//! A service's checks run beside that, while it is called (`checkups`).
 //!
 //! ```text
 //!             a row of failures, a failure rate, another service answers

@@ -60,7 +60,7 @@ pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     print_on(text).map(drop)
 }
 
-/// As [`print`], and says whether anybody reads on.
+/// As [`print()`], and says whether anybody reads on.
 pub(super) fn print_on(text: impl AsRef<[u8]>) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     let text = String::from_utf8_lossy(text.as_ref());

@@ -2,6 +2,8 @@
 //!
 //! What the commands share is here: where the policy is, and how a document is read.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the help shows brackets as they are")]
+
 mod change;
 mod check;
 mod look;

@@ -288,7 +288,12 @@ where
     connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
     if matches!(breach, Breach::Stalled | Breach::Memory) {
         // What it holds goes at once; the reason goes where there is room for it.
-        return poll_fn(|cx| Poll::Ready(drop(connection.poll_closed(cx)))).await;
+        poll_fn(|cx| {
+            let _ = connection.poll_closed(cx);
+            Poll::Ready(())
+        })
+        .await;
+        return;
     }
     // Closed with bytes unread, the system would throw away what has not been sent. Nor are they read:
     // who floods has to wait.

@@ -39,7 +39,8 @@ fn check_target(head: &request::Parts) -> Result<(), CallError> {
         return Err(malformed(format!(":scheme {:?}; allowed: http, https", scheme.as_str())));
     }
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
-    if !path.starts_with('/') && !(path == "*" && head.method == Method::OPTIONS) {
+    let is_asterisk = path == "*" && head.method == Method::OPTIONS;
+    if !path.starts_with('/') && !is_asterisk {
         return Err(malformed(format!(":path {path:?} does not begin with a slash")));
     }
     if !path.is_ascii() {

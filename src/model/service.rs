@@ -77,7 +77,7 @@ impl Service {
         self.has_changed(true);
     }
 
-    /// Lets one call try an ejected endpoint. [`Trial::take`] is that call's.
+    /// Lets one call try an ejected endpoint. [`Trial::take`](super::Trial::take) is that call's.
     pub fn offer_trial(&self, endpoint: &Endpoint) {
         self.has_changed(endpoint.load.wellness().offer_trial());
     }

@@ -1,4 +1,4 @@
-//! The keys of [[register]].
+//! The keys of `[[register]]`.
 
 use crate::config::{
     register::Register,

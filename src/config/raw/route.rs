@@ -1,4 +1,4 @@
-//! The keys of [[route]].
+//! The keys of `[[route]]`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

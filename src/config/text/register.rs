@@ -1,4 +1,4 @@
-//! The strings of [[register]].
+//! The strings of `[[register]]`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The strings of [[route]].
+//! The strings of `[[route]]`.
 
 use http::HeaderName;
 
