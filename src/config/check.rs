@@ -5,6 +5,7 @@
 //! wrong have been noted already and count as absent.
 
 mod eject;
+mod files;
 mod limits;
 mod listener_limits;
 mod register;
@@ -36,8 +37,8 @@ use super::{
 
 use crate::networks::Networks;
 
+pub(super) use files::files;
 pub(super) use register::against_sources;
-pub(super) use tls::files;
 
 /// Settings of `raw`, noting what is wrong; what registrations need of sources is left to
 /// [`against_sources`]. Relative paths start at `folder`.

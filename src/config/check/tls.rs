@@ -1,4 +1,4 @@
-//! TLS: what is inherited, what needs what, and whether the files that are named can be used.
+//! TLS: what is inherited, and what needs what.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +8,10 @@ use std::{
 use super::{note, path, says_something};
 use crate::config::{
     problem::Problems,
-    raw::{RawFile, RawListener, RawListenerTls, RawPolicy, RawTls},
+    raw::{RawListener, RawPolicy, RawTls},
     settings::SocketPath,
-    table::Key,
     tls::{EndpointTls, ListenerTls},
-    token::read_token,
 };
-use crate::pem;
 
 /// How a listener speaks TLS; none where it does not, or where what it needs is missing.
 pub(super) fn listener(
@@ -75,49 +72,6 @@ pub(super) fn check(raw: &RawPolicy, problems: &mut Problems) {
         (true, false) => note(&raw.cert, "tls.cert: needs `key` beside it", problems),
         (false, true) => note(&raw.key, "tls.key: needs `cert` beside it", problems),
         _ => {}
-    }
-}
-
-/// Notes what is wrong with the files that are named, which are read for it.
-pub(in crate::config) fn files(raw: &RawFile, folder: &Path, problems: &mut Problems) {
-    if let Some(key) = raw.admin.get().map(|admin| &admin.token_file)
-        && let Some(Err(wrong)) = path(key, folder).map(|file| read_token(&file))
-    {
-        note(key, format!("admin.{wrong}"), problems);
-    }
-    for listener in raw.listener.get().into_iter().flatten() {
-        if let Some(RawListenerTls { cert, key, client_ca, .. }) = listener.get_ref().tls.get() {
-            pair("listener.tls", cert, key, folder, problems);
-            authorities("listener.tls.client_ca", client_ca, folder, problems);
-        }
-    }
-    let routes = raw.route.get().into_iter().flatten().map(|route| &route.get_ref().policy);
-    let services = raw.service.get().into_iter().flat_map(|services| services.values());
-    for policy in raw.defaults.get().into_iter().chain(services).chain(routes) {
-        if let Some(RawTls { ca, cert, key, .. }) = policy.tls.get() {
-            pair("tls", cert, key, folder, problems);
-            authorities("tls.ca", ca, folder, problems);
-        }
-    }
-}
-
-fn pair(
-    table: &str,
-    cert: &Key<PathBuf>,
-    key: &Key<PathBuf>,
-    folder: &Path,
-    problems: &mut Problems,
-) {
-    let (Some(cert_path), Some(key_path)) = (path(cert, folder), path(key, folder)) else { return };
-    if let Err(error) = pem::identity(&cert_path, &key_path) {
-        let (name, at) = if error.is_of(&key_path) { ("key", key) } else { ("cert", cert) };
-        note(at, format!("{table}.{name}: {error}"), problems);
-    }
-}
-
-fn authorities(name: &str, key: &Key<PathBuf>, folder: &Path, problems: &mut Problems) {
-    if let Some(Err(error)) = path(key, folder).map(|path| pem::authorities(&path)) {
-        note(key, format!("{name}: {error}"), problems);
     }
 }
 
