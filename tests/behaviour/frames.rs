@@ -1,7 +1,5 @@
 //! Frames that well-behaved peers never send, and legal ones that few do.
 
-use std::{net::SocketAddr, sync::Arc};
-
 use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +11,7 @@ use crate::client::{Client, get, message};
 use crate::program::{Pillion, endpoint};
 use crate::raw::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PADDED, PING,
-    RST_STREAM, SETTINGS, Wire, grpc_fields, header_block, serve,
+    RST_STREAM, SETTINGS, Wire, answering, grpc_fields, header_block,
 };
 use crate::wait::soon;
 
@@ -209,22 +207,6 @@ async fn a_frame_that_breaks_the_connection_ends_it_with_a_code() {
         assert_ne!(told.code(), 0, "{frame:?}");
     }
     still_works(&mut Wire::connect(pillion.address()).await, 1).await;
-}
-
-/// An endpoint that answers one call of each connection with the frames made for its stream.
-async fn answering(frames: impl Fn(u32) -> Vec<Frame> + Send + Sync + 'static) -> SocketAddr {
-    let frames = Arc::new(frames);
-    serve(move |mut wire| {
-        let frames = Arc::clone(&frames);
-        async move {
-            if let Some(head) = wire.until(&[HEADERS]).await {
-                wire.send(&frames(head.stream)).await;
-                // Until the proxy closes the connection.
-                while wire.receive().await.is_some() {}
-            }
-        }
-    })
-    .await
 }
 
 const ANSWER: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];

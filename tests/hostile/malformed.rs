@@ -1,11 +1,11 @@
 //! Calls and answers that others might read in another way: refused on their stream, never passed on.
 
-use std::{net::SocketAddr, sync::Arc};
-
 use crate::backend::Backend;
 use crate::client::Client;
 use crate::program::endpoint;
-use crate::raw::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, Wire, grpc_fields, serve};
+use crate::raw::{
+    DATA, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, Wire, answering, grpc_fields,
+};
 use crate::scene::{Scene, proxy};
 
 const PROTOCOL_ERROR: u32 = 1;
@@ -234,21 +234,6 @@ async fn frames_that_have_no_place_where_they_are_end_the_connection_with_a_code
         }
     });
     each.await;
-}
-
-/// An endpoint that answers each call with the frames made for its stream.
-async fn answering(frames: impl Fn(u32) -> Vec<Frame> + Send + Sync + 'static) -> SocketAddr {
-    let frames = Arc::new(frames);
-    serve(move |mut wire| {
-        let frames = Arc::clone(&frames);
-        async move {
-            if let Some(head) = wire.until(&[HEADERS]).await {
-                let _ = wire.pass(&frames(head.stream)).await;
-                while wire.receive().await.is_some() {}
-            }
-        }
-    })
-    .await
 }
 
 #[tokio::test]

@@ -307,6 +307,24 @@ where
     .await
 }
 
+/// An endpoint that answers one call of each connection with the frames made for its stream.
+pub(crate) async fn answering(
+    frames: impl Fn(u32) -> Vec<Frame> + Send + Sync + 'static,
+) -> SocketAddr {
+    let frames = Arc::new(frames);
+    serve(move |mut wire| {
+        let frames = Arc::clone(&frames);
+        async move {
+            if let Some(head) = wire.until(&[HEADERS]).await {
+                let _ = wire.pass(&frames(head.stream)).await;
+                // Until the proxy closes the connection.
+                while wire.receive().await.is_some() {}
+            }
+        }
+    })
+    .await
+}
+
 /// The same, before HTTP/2.
 pub(crate) async fn serve_tcp<F>(each: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
