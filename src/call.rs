@@ -21,6 +21,7 @@ pub use foreign::is_foreign;
 pub use head::Head;
 pub use ledger::{Attempt, Ledger, Spent, millis};
 pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
+pub use sound::is_padded;
 pub use upload::{Copied, Upload};
 pub use words::bounded;
 

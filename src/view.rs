@@ -17,7 +17,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use chooser::Chooser;
+pub use chooser::Chooser;
 use fastest::Fastest;
 
 use crate::{

@@ -247,23 +247,19 @@ impl Exchange {
                 if is_proof_of_no_work(&error) && self.call.upload.rewind() {
                     return unprocessed(self.call, AttemptOutcome::Refused, &error);
                 }
-                error
+                self.lost(&error)
             }
-            Failed::Broken(error) => error,
+            Failed::Broken(error) => self.lost(&error),
             Failed::Malformed(fault) => {
                 let meta = &self.call.meta;
                 let (service, address) =
                     (meta.target().view.name(), &meta.endpoint().record.address);
                 let text = format!("service {service}: {address} answered with {fault}");
-                return AttemptError {
-                    error: CallError::new(Reason::UpstreamProtocol, text),
-                    outcome: AttemptOutcome::Reset,
-                    progress: Progress::MaybeProcessed(self.take_back()),
-                };
+                CallError::new(Reason::UpstreamProtocol, text)
             }
         };
         AttemptError {
-            error: self.lost(&error),
+            error,
             outcome: AttemptOutcome::Reset,
             progress: Progress::MaybeProcessed(self.take_back()),
         }
@@ -366,8 +362,7 @@ impl Seen {
 
     /// Takes the status from a head or from trailers, where it is in there.
     fn look_at(&mut self, headers: &HeaderMap) {
-        if let Some(status) = headers.get(GrpcStatus::HEADER) {
-            let status = GrpcStatus::parse(status.as_bytes());
+        if let Some(status) = GrpcStatus::of(headers) {
             self.grpc = Some(status);
             self.foreign = is_foreign(status, headers);
         }

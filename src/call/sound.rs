@@ -11,13 +11,18 @@ pub(super) fn fault(head: &response::Parts) -> Option<&'static str> {
     }
     let mut lengths = 0;
     for (name, value) in &head.headers {
-        let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        if is_space(value.as_bytes().first()) || is_space(value.as_bytes().last()) {
+        if is_padded(value.as_bytes()) {
             return Some("a header that begins or ends with a space");
         }
         lengths += usize::from(*name == CONTENT_LENGTH);
     }
     (lengths > 1).then_some("two content-length headers")
+}
+
+/// Whether the value of a header has a space or a tab at either end (RFC 9113 section 8.2.1).
+pub fn is_padded(value: &[u8]) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.first()) || is_space(value.last())
 }
 
 #[cfg(test)]

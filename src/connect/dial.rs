@@ -175,6 +175,15 @@ impl Manner {
     pub(super) fn terms(&self) -> Option<&Arc<Terms>> {
         self.tls.as_ref().map(|secure| &secure.terms)
     }
+
+    /// Speaks TLS on a connection, where it is to be spoken.
+    async fn secure(&self, tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, DialError> {
+        match &self.tls {
+            None => Ok(Stream::Plain(tcp)),
+            // Boxed: calls in plaintext need not carry it about.
+            Some(secure) => Box::pin(secure.shake_hands(tcp, endpoint)).await,
+        }
+    }
 }
 
 /// Connects to `endpoint`.
@@ -190,11 +199,7 @@ pub(super) async fn dial(
     let connecting = async {
         let tcp = connect(endpoint, ending).await.map_err(|error| refused(endpoint, error))?;
         let open = metrics.connection_opened();
-        let stream = match tls {
-            None => Stream::Plain(tcp),
-            // Boxed: calls in plaintext need not carry it about.
-            Some(secure) => Box::pin(secure.shake_hands(tcp, endpoint)).await?,
-        };
+        let stream = manner.secure(tcp, endpoint).await?;
         let objection = stream.failure();
         // What TLS found wrong after all, else what HTTP/2 did.
         let failed = |error: &h2::Error| match objection
@@ -245,10 +250,7 @@ impl Secure {
 pub(super) async fn secured(endpoint: &Endpoint, manner: &Manner) -> Result<Stream, DialError> {
     let tcp =
         connect(endpoint, Ending::WithCall).await.map_err(|error| refused(endpoint, error))?;
-    match &manner.tls {
-        None => Ok(Stream::Plain(tcp)),
-        Some(secure) => secure.shake_hands(tcp, endpoint).await,
-    }
+    manner.secure(tcp, endpoint).await
 }
 
 fn refused(endpoint: &Endpoint, error: io::Error) -> DialError {

@@ -3,15 +3,12 @@
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context};
 
 use bytes::Bytes;
-use h2::{
-    SendStream,
-    client::{ResponseFuture, SendRequest},
-};
+use h2::client::SendRequest;
 use http::Request;
 
 use super::{
     dial::{DialError, Dialed, Ending, Manner, Secure, Wire, dial},
-    pool::{Lease, Pool},
+    pool::{Lease, Opened, Pool},
     warm::Warm,
 };
 use crate::{
@@ -139,11 +136,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Those of h2. Nothing has been sent then.
-    pub fn send_request(
-        &mut self,
-        request: Request<()>,
-        ends: bool,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+    pub fn send_request(&mut self, request: Request<()>, ends: bool) -> Result<Opened, h2::Error> {
         match &mut self.kept {
             Kept::Own { send, .. } => send.send_request(request, ends),
             Kept::Shared(lease) => lease.send_request(request, ends),

@@ -172,11 +172,7 @@ where
                     spawn_local(Box::pin(serve(request, respond, &guard, &memory, &mut chain)));
                 }
                 Next::Breach(breach) => break breach,
-                Next::GoAway if !told => {
-                    told = true;
-                    connection.graceful_shutdown();
-                    linger = Alarm::after(LINGER);
-                }
+                Next::GoAway if !told => (told, linger) = (true, go_away(&mut connection)),
                 Next::GoAway => {}
                 Next::Ended(Some(error)) => {
                     if error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
@@ -186,11 +182,7 @@ where
                 }
                 Next::Ended(None) => return,
             },
-            () = &mut begun, if !told => {
-                told = true;
-                connection.graceful_shutdown();
-                linger = Alarm::after(LINGER);
-            }
+            () = &mut begun, if !told => (told, linger) = (true, go_away(&mut connection)),
             () = &mut linger, if told => {
                 end_if_unused(&mut connection);
                 linger = Alarm::after(LINGER);
@@ -303,6 +295,12 @@ where
         pending::<()>().await;
     };
     let _ = timeout(LINGER, said).await;
+}
+
+/// Tells the client to call elsewhere; the alarm is for a look at whether it does.
+fn go_away<T: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<T, Bytes>) -> Alarm {
+    connection.graceful_shutdown();
+    Alarm::after(LINGER)
 }
 
 /// h2 ends a connection once the client has answered a PING. A client that does not answer must not

@@ -11,7 +11,7 @@ use http::{
 
 use super::limits::Breach;
 use crate::{
-    call::CallError,
+    call::{CallError, is_padded},
     config::ListenerLimits,
     model::{GrpcStatus, Reason, Statuses},
 };
@@ -31,7 +31,7 @@ fn malformed(text: impl Into<String>) -> CallError {
 
 fn check_target(head: &request::Parts) -> Result<(), CallError> {
     if head.method == Method::CONNECT {
-        let statuses = Statuses { grpc: GrpcStatus::new(12), http: 501 };
+        let statuses = Statuses { grpc: GrpcStatus::UNIMPLEMENTED, http: 501 };
         let text = "CONNECT asks for a tunnel, which this proxy does not open";
         return Err(CallError { statuses, ..malformed(text) });
     }
@@ -107,12 +107,6 @@ fn check_headers(headers: &HeaderMap, limits: &ListenerLimits) -> Result<usize, 
         return Err((None, malformed("two content-length headers")));
     }
     Ok(bytes)
-}
-
-/// RFC 9113 section 8.2.1: neither a space nor a tab at either end.
-fn is_padded(value: &[u8]) -> bool {
-    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    is_space(value.first()) || is_space(value.last())
 }
 
 #[cfg(test)]

@@ -17,13 +17,14 @@ use tower::{Layer, Service};
 
 use super::{deadline::too_late, judge, limit::refuse};
 use crate::{
-    balance::{Choice, PickError},
+    balance::{Choice, PickError, Picked},
     call::{AttemptError, Call, CallError, CallMeta, Decided, Progress, Reply, Target, bounded},
     clock,
     limit::{Limit, Refusal},
     metrics::AttemptOutcome,
     model::{Endpoint, InFlight, Reason},
     route::{Shown, key},
+    view::Chooser,
 };
 
 /// Most bytes of what a caller sent that a message says again.
@@ -97,11 +98,16 @@ fn choose(meta: &CallMeta) -> Result<(), PickError> {
         let (endpoint, in_flight) = pick(meta, target, most)?;
         // Where another worker has just taken its last place, it is passed over the next time.
         if let Some(in_flight) = in_flight {
-            *meta.in_flight.borrow_mut() = Some(in_flight);
-            meta.tried.borrow_mut().push(endpoint);
+            put_on(meta, endpoint, in_flight);
             return Ok(());
         }
     }
+}
+
+/// The next attempt is on this endpoint.
+fn put_on(meta: &CallMeta, endpoint: Arc<Endpoint>, in_flight: InFlight) {
+    *meta.in_flight.borrow_mut() = Some(in_flight);
+    meta.tried.borrow_mut().push(endpoint);
 }
 
 /// Picks an endpoint, and takes a place on it if there is one left.
@@ -122,13 +128,17 @@ fn pick(
         most => choice.pick_where(key, &tried, |endpoint| endpoint.load.has_room(most)),
     };
     note_decision(meta, &choice, picked.as_ref().ok().map(|picked| picked.rule));
-    let picked = picked?;
+    Ok(hold(&choice, picked?, most))
+}
+
+/// Takes a place on what was picked, if there is one left.
+fn hold(choice: &Chooser, picked: Picked<'_>, most: u32) -> (Arc<Endpoint>, Option<InFlight>) {
     let (endpoint, rule) = (Arc::clone(picked.endpoint), picked.rule);
     let in_flight = picked.hold(most);
     if in_flight.is_some() {
         choice.count(rule);
     }
-    Ok((endpoint, in_flight))
+    (endpoint, in_flight)
 }
 
 /// Notes by what an endpoint was picked. That there is none for a further attempt says nothing of the
@@ -171,8 +181,7 @@ fn choose_again(meta: &CallMeta) -> bool {
         return false;
     }
     let Some(in_flight) = refused.load.try_pick(most_on_one(meta.target())) else { return false };
-    *meta.in_flight.borrow_mut() = Some(in_flight);
-    meta.tried.borrow_mut().push(refused);
+    put_on(meta, refused, in_flight);
     true
 }
 
@@ -185,11 +194,9 @@ fn choose_any(meta: &CallMeta) -> bool {
     }
     let choice = target.view.choice(&target.selectors, &target.policy);
     let Some(picked) = choice.pick_any(&meta.tried.borrow()) else { return false };
-    let (endpoint, rule) = (Arc::clone(picked.endpoint), picked.rule);
-    let Some(in_flight) = picked.hold(most_on_one(target)) else { return false };
-    choice.count(rule);
-    *meta.in_flight.borrow_mut() = Some(in_flight);
-    meta.tried.borrow_mut().push(endpoint);
+    let (endpoint, in_flight) = hold(&choice, picked, most_on_one(target));
+    let Some(in_flight) = in_flight else { return false };
+    put_on(meta, endpoint, in_flight);
     true
 }
 

@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 use crate::{
     call::{Call, CallError, CallMeta, Reply, Target},
     limit::{Asked, Gates, Limit as Reached, Passed, Refusal, Waiting},
-    model::{GrpcStatus, Reason},
+    model::Reason,
 };
 
 /// Makes [`Limit`].
@@ -159,6 +159,6 @@ impl Drop for Noted {
 /// An error is often quicker than an answer: a service that refuses calls would seem to have become
 /// fast.
 fn says_how_long_work_takes(reply: &Reply) -> bool {
-    let status = reply.head.headers.get(GrpcStatus::HEADER);
-    reply.head.status.is_success() && status.is_none_or(|status| status == "0")
+    let status = reply.exchange.status();
+    reply.head.status.is_success() && status.is_none_or(|status| status.code() == 0)
 }

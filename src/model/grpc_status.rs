@@ -1,6 +1,6 @@
 //! gRPC status codes and their names.
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 
 /// A gRPC status code, 0 to 16 (grpc.io/docs/guides/status-codes); anything else is UNKNOWN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +43,11 @@ impl GrpcStatus {
     /// From a number.
     pub const fn new(code: u8) -> Self {
         if (code as usize) < NAMES.len() { Self(code) } else { Self::UNKNOWN }
+    }
+
+    /// From headers or trailers; none where they do not have it.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        headers.get(Self::HEADER).map(|status| Self::parse(status.as_bytes()))
     }
 
     /// From the value of a `grpc-status` header.

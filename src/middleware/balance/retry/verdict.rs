@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use crate::{
     call::Reply,
@@ -64,22 +64,21 @@ impl Failure {
     /// None where the answer is the caller's: it has a message, or another status.
     pub(super) fn of(reply: &mut Reply, retry: &Retry) -> Option<Self> {
         let (status, pushback) = if let Some(trailers) = reply.exchange.ending() {
-            (in_headers(trailers), Pushback::of(trailers))
+            (GrpcStatus::of(trailers), Pushback::of(trailers))
         } else if reply.head.status != StatusCode::OK {
             let of_http = Statuses::of_http(reply.head.status.as_u16()).grpc;
-            (in_headers(&reply.head.headers).or(Some(of_http)), Pushback::of(&reply.head.headers))
+            (
+                GrpcStatus::of(&reply.head.headers).or(Some(of_http)),
+                Pushback::of(&reply.head.headers),
+            )
         } else if reply.exchange.is_over() {
-            (in_headers(&reply.head.headers), Pushback::of(&reply.head.headers))
+            (GrpcStatus::of(&reply.head.headers), Pushback::of(&reply.head.headers))
         } else {
             return None;
         };
         let status = status.unwrap_or(GrpcStatus::UNKNOWN);
         retry.on.contains(status).then_some(Self { status, pushback })
     }
-}
-
-fn in_headers(headers: &HeaderMap) -> Option<GrpcStatus> {
-    headers.get(GrpcStatus::HEADER).map(|status| GrpcStatus::parse(status.as_bytes()))
 }
 
 /// Tells the caller not to try again.
