@@ -11,6 +11,7 @@ mod peer;
 mod pool;
 mod probe;
 mod upstream;
+mod vigil;
 mod warm;
 
 pub use dial::DialError;

@@ -158,6 +158,7 @@ pub(super) fn policy(raw: &RawPolicy, base: &Policy) -> Policy {
         connection: raw.connection.get().copied().unwrap_or(base.connection),
         ready: raw.ready.get().copied().unwrap_or(base.ready),
         connect_timeout: raw.connect_timeout.get().map_or(base.connect_timeout, |limit| limit.0),
+        host_timeout: raw.host_timeout.get().map_or(base.host_timeout, |limit| limit.0),
         attempts: raw.attempts.get().map_or(base.attempts, |count| count.0),
         timeout: or_none(&raw.timeout).unwrap_or(base.timeout),
         slow_call: or_none(&raw.slow_call).unwrap_or(base.slow_call),

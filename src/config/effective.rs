@@ -26,8 +26,8 @@ use super::{
     settings::{AdminSettings, EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
     table::Key,
     text::{
-        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, Size,
-        SourceName,
+        Brake, Format, HeaderText, HostName, HostTimeout, Kind, Method, Net, PlainText, Positive,
+        Size, SourceName,
     },
     value::{Count, Share, Value},
 };
@@ -161,6 +161,7 @@ impl From<&Policy> for RawPolicy {
             connection: policy.connection.into(),
             ready: policy.ready.into(),
             connect_timeout: Positive(policy.connect_timeout).into(),
+            host_timeout: HostTimeout(policy.host_timeout).into(),
             attempts: Count(policy.attempts).into(),
             timeout: policy.timeout.unwrap_or_default().into(),
             slow_call: policy.slow_call.unwrap_or_default().into(),
@@ -312,6 +313,7 @@ mod tests {
             connection = "warm"
             ready = "tcp"
             connect_timeout = "1ms"
+            host_timeout = "90s"
             attempts = 1
             limits = { adaptive = true, max_in_flight_per_endpoint = 7, rate_by = "method" }
             [service.often]

@@ -32,8 +32,8 @@ use super::{
     },
     table::{Shape, TableDef, table},
     text::{
-        Brake, Format, HeaderText, HostName, Kind, Method, Net, PlainText, Positive, Size,
-        SourceName,
+        Brake, Format, HeaderText, HostName, HostTimeout, Kind, Method, Net, PlainText, Positive,
+        Size, SourceName,
     },
     value::{Count, Share},
 };
@@ -209,6 +209,10 @@ table! {
         /// Longest time that one attempt may take to connect: TCP, TLS and `ready`
         /// together.
         connect_timeout: Positive,
+        /// How long the host of an endpoint may give no sign of life, below HTTP/2, while a call waits
+        /// for it. One that has vanished is so found out by calls without a time limit, too: after
+        /// this time where something was sent, after a quarter more where all was quiet.
+        host_timeout: HostTimeout,
         /// Attempts of one call at most, the first one included; each on an endpoint that this call
         /// has not tried yet.
         attempts: Count<1, 1000>,

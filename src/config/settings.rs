@@ -283,6 +283,8 @@ pub struct Policy {
     pub ready: Ready,
     /// Limit of TCP, TLS and `ready` together. Default 1 s.
     pub connect_timeout: Duration,
+    /// How long a connected host may give no sign of life, 1 s to 1 h. Default 20 s.
+    pub host_timeout: Duration,
     /// Attempts in all, at least 1. Default 3.
     pub attempts: u32,
     /// Upper bound of a call, none for unlimited.
@@ -321,6 +323,7 @@ impl Default for Policy {
             connection: Connection::default(),
             ready: Ready::default(),
             connect_timeout: Duration::from_secs(1),
+            host_timeout: Duration::from_secs(20),
             attempts: 3,
             timeout: None,
             slow_call: Some(Duration::from_secs(1)),

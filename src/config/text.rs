@@ -8,7 +8,7 @@ mod register;
 mod route;
 mod size;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 pub(super) use net::Net;
 pub(super) use register::{HealthKind, HttpUrl, Ttl};
@@ -194,6 +194,29 @@ impl Text for Positive {
         match Duration::from_text(text)? {
             Duration::ZERO => Self::refuse(&format!("{text:?} is zero")),
             duration => Ok(Self(duration)),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        self.0.to_text()
+    }
+}
+
+/// How long a host may be silent; the system counts in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostTimeout(pub(super) Duration);
+
+impl Text for HostTimeout {
+    fn allowed() -> String {
+        "a duration such as \"20s\", from \"1s\" to \"1h\"".to_owned()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        const ALLOWED: RangeInclusive<Duration> =
+            Duration::from_secs(1)..=Duration::from_secs(3600);
+        match Duration::from_text(text)? {
+            duration if ALLOWED.contains(&duration) => Ok(Self(duration)),
+            _ => Self::refuse(&format!("{text:?} is out of range")),
         }
     }
 

@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    gather::{Gather, Hold},
+    gather::{Gather, Probed, Reins},
     names,
 };
 use crate::{
@@ -37,10 +37,6 @@ const SEND_BUFFER: usize = 256 << 10;
 /// Largest head or trailers of an answer, after HPACK. Far above what anyone should send: a larger
 /// one ends its call, but one of more than that and a quarter ends the connection, and so others.
 const MAX_HEADER_LIST: u32 = 1 << 20;
-/// How long sent bytes may stay unacknowledged, and a silent peer unprobed.
-const PEER_LOST: Duration = Duration::from_secs(20);
-/// Between a probe that was not answered and the end of the connection. The system's is 75 s.
-const PROBE: Duration = Duration::from_secs(5);
 
 /// The connection proper: whoever holds it must poll it.
 pub(super) type Wire = client::Connection<Gather<Stream>, Bytes>;
@@ -51,6 +47,7 @@ pub(super) struct Dialed {
     pub(super) send: SendRequest<Bytes>,
     pub(super) wire: Box<Wire>,
     pub(super) open: OpenConnection,
+    pub(super) reins: Reins,
 }
 
 /// How the connection will end.
@@ -135,6 +132,8 @@ pub(super) struct Manner {
     pub(super) ready: Ready,
     /// Time for all of it.
     pub(super) limit: Duration,
+    /// Time in which its host must give a sign of life once it is.
+    pub(super) host_timeout: Duration,
     /// TLS; none for plaintext.
     pub(super) tls: Option<Secure>,
 }
@@ -150,7 +149,12 @@ pub(super) struct Secure {
 impl Manner {
     /// The way of `policy`, in plaintext.
     pub(super) const fn plain(policy: &Policy) -> Self {
-        Self { ready: policy.ready, limit: policy.connect_timeout, tls: None }
+        Self {
+            ready: policy.ready,
+            limit: policy.connect_timeout,
+            host_timeout: policy.host_timeout,
+            tls: None,
+        }
     }
 
     /// The way of `policy` for an endpoint of `service`. Reads files where nobody has before.
@@ -194,7 +198,7 @@ pub(super) async fn dial(
     metrics: &ServiceMetrics,
 ) -> Result<Dialed, DialError> {
     let address = || endpoint.record.address.to_string();
-    let &Manner { ready, limit, ref tls } = manner;
+    let &Manner { ready, limit, host_timeout, ref tls } = manner;
     let began = Instant::now();
     let connecting = async {
         let tcp = connect(endpoint, ending).await.map_err(|error| refused(endpoint, error))?;
@@ -214,9 +218,12 @@ pub(super) async fn dial(
             None => failed(error, address()),
         };
         // Held until the call follows: the preface, then the acknowledgement of SETTINGS.
-        let hold = Hold::default();
-        hold.set(true);
-        let (mut send, mut wire) = handshake(Gather::new(stream, hold.clone()), ready)
+        let reins = Reins::default();
+        reins.hold(true);
+        if ending == Ending::Graceful {
+            reins.probe(host_timeout);
+        }
+        let (mut send, mut wire) = handshake(Gather::new(stream, reins.clone()), ready)
             .await
             .map_err(|error| failed(&error))?;
         if ready == Ready::Settings {
@@ -226,8 +233,8 @@ pub(super) async fn dial(
                 None => DialError::Closed { address: address() },
             })?;
         }
-        hold.set(false);
-        Ok(Dialed { send, wire, open })
+        reins.hold(false);
+        Ok(Dialed { send, wire, open, reins })
     };
     let dialed = tokio::time::timeout(limit, connecting)
         .await
@@ -310,17 +317,24 @@ fn connect_to(address: SocketAddr, ending: Ending) -> io::Result<TcpStream> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    match ending {
-        Ending::WithCall => socket.set_linger(Some(Duration::ZERO))?,
-        Ending::Graceful => {
-            let probes = TcpKeepalive::new().with_time(PEER_LOST).with_interval(PROBE);
-            socket.set_tcp_keepalive(&probes)?;
-        }
+    if ending == Ending::WithCall {
+        socket.set_linger(Some(Duration::ZERO))?;
     }
-    socket.set_tcp_user_timeout(Some(PEER_LOST))?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
         _ => TcpStream::from_std(socket.into()),
+    }
+}
+
+impl Probed for Stream {
+    fn probe(&self, silence: Duration) -> io::Result<()> {
+        /// The system counts in these.
+        const SECOND: Duration = Duration::from_secs(1);
+        let socket = SockRef::from(self.tcp());
+        let again = (silence / 4).max(SECOND);
+        let probes = TcpKeepalive::new().with_time(silence.max(SECOND)).with_interval(again);
+        socket.set_tcp_keepalive(&probes)?;
+        socket.set_tcp_user_timeout(Some(silence))
     }
 }
 

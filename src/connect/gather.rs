@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use smallvec::SmallVec;
@@ -15,15 +16,33 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// connection's window (at most 9 + 36 and 13), and an acknowledgement of SETTINGS (9) and of a PING (17).
 const MOST_HELD: usize = 128;
 
-/// Whether small writes wait now. Shared by a [`Gather`] and whoever knows that more follows.
+/// What is wanted of a [`Gather`] once h2 has it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hold(Rc<Cell<bool>>);
+pub(super) struct Reins(Rc<Wishes>);
 
-impl Hold {
+#[derive(Debug, Default)]
+struct Wishes {
+    hold: Cell<bool>,
+    probe: Cell<Option<Duration>>,
+}
+
+impl Reins {
     /// From now on, what is written waits (`true`), or goes out with the next write or flush.
-    pub(super) fn set(&self, hold: bool) {
-        self.0.set(hold);
+    pub(super) fn hold(&self, hold: bool) {
+        self.0.hold.set(hold);
     }
+
+    /// At the next read, asks the system to watch the peer; see [`Probed`].
+    pub(super) fn probe(&self, silence: Duration) {
+        self.0.probe.set(Some(silence));
+    }
+}
+
+/// A socket whose peer the system can watch.
+pub(super) trait Probed {
+    /// Has the connection end with an error where the peer's host has acknowledged nothing of what was
+    /// sent, or of probes on a quiet connection, for about `silence`.
+    fn probe(&self, silence: Duration) -> io::Result<()>;
 }
 
 /// Holds small early writes back and sends them with what follows in one system call.
@@ -37,21 +56,21 @@ impl Hold {
 pub(super) struct Gather<T> {
     inner: T,
     held: SmallVec<[u8; MOST_HELD]>,
-    hold: Hold,
+    reins: Reins,
     /// Whether the peer has said anything yet.
     heard: bool,
 }
 
 impl<T> Gather<T> {
-    pub(super) const fn new(inner: T, hold: Hold) -> Self {
-        Self { inner, held: SmallVec::new_const(), hold, heard: false }
+    pub(super) const fn new(inner: T, reins: Reins) -> Self {
+        Self { inner, held: SmallVec::new_const(), reins, heard: false }
     }
 }
 
 impl<T: AsyncWrite + Unpin> Gather<T> {
     /// Takes `bytes` to wait, if they may and there is room.
     fn hold(&mut self, bytes: &[u8]) -> bool {
-        if self.hold.0.get() && self.held.len() + bytes.len() <= MOST_HELD {
+        if self.reins.0.hold.get() && self.held.len() + bytes.len() <= MOST_HELD {
             self.held.extend_from_slice(bytes);
             return true;
         }
@@ -114,7 +133,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.hold.0.get() {
+        if !self.reins.0.hold.get() {
             ready!(self.poll_write_after_held(cx, &[]))?;
         }
         Pin::new(&mut self.inner).poll_flush(cx)
@@ -126,12 +145,17 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<T> {
+impl<T: AsyncRead + AsyncWrite + Probed + Unpin> AsyncRead for Gather<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(silence) = self.reins.0.probe.take()
+            && let Err(error) = self.inner.probe(silence)
+        {
+            tracing::debug!(%error, "the system does not watch an endpoint");
+        }
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         self.heard |= read.is_ready();
         // The peer may be waiting for the preface. Where it cannot be written now, that wakes, too.
@@ -147,9 +171,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
+
+    impl Probed for DuplexStream {
+        fn probe(&self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -157,15 +187,15 @@ mod tests {
     async fn all_goes_out_in_order_even_through_a_narrow_pipe() {
         for width in [1, 7, 24, 30, 100] {
             let (near, mut far) = tokio::io::duplex(width);
-            let hold = Hold::default();
-            let mut gather = Gather::new(near, hold.clone());
+            let reins = Reins::default();
+            let mut gather = Gather::new(near, reins.clone());
             let writer = async move {
-                hold.set(true);
+                reins.hold(true);
                 gather.write_all(PREFACE).await.unwrap();
                 gather.write_all(&[b'S'; MOST_HELD]).await.unwrap();
                 gather.write_all(b" ACK").await.unwrap();
                 gather.flush().await.unwrap();
-                hold.set(false);
+                reins.hold(false);
                 gather.write_all(b" HEADERS").await.unwrap();
             };
             let mut received = Vec::new();
@@ -179,9 +209,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_goes_out_before_a_peer_is_waited_for_that_has_said_nothing() {
         let (near, mut far) = tokio::io::duplex(100);
-        let hold = Hold::default();
-        hold.set(true);
-        let mut gather = Gather::new(near, hold);
+        let reins = Reins::default();
+        reins.hold(true);
+        let mut gather = Gather::new(near, reins);
         gather.write_all(PREFACE).await.unwrap();
         let (mut settings, mut bytes) = ([0; 8], [0; 24]);
         let (read, ()) = tokio::join!(gather.read(&mut settings), async {
@@ -194,9 +224,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_still_waits_where_the_peer_has_spoken_first() {
         let (near, mut far) = tokio::io::duplex(100);
-        let hold = Hold::default();
-        hold.set(true);
-        let mut gather = Gather::new(near, hold.clone());
+        let reins = Reins::default();
+        reins.hold(true);
+        let mut gather = Gather::new(near, reins.clone());
         gather.write_all(PREFACE).await.unwrap();
         far.write_all(b"SETTINGS").await.unwrap();
         let mut bytes = [0; 32];
@@ -204,7 +234,7 @@ mod tests {
         let now = std::time::Duration::ZERO;
         assert!(tokio::time::timeout(now, gather.read(&mut bytes)).await.is_err());
         assert!(tokio::time::timeout(now, far.read(&mut bytes)).await.is_err());
-        hold.set(false);
+        reins.hold(false);
         gather.write_all(b" HEADERS").await.unwrap();
         far.read_exact(&mut bytes).await.unwrap();
         assert_eq!(bytes[..], *[PREFACE, b" HEADERS"].concat());
@@ -213,15 +243,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_goes_out_with_the_flush_after_it_was_let_go() {
         let (near, mut far) = tokio::io::duplex(100);
-        let hold = Hold::default();
-        hold.set(true);
-        let mut gather = Gather::new(near, hold.clone());
+        let reins = Reins::default();
+        reins.hold(true);
+        let mut gather = Gather::new(near, reins.clone());
         gather.write_all(b"ACK").await.unwrap();
         gather.flush().await.unwrap();
         let mut bytes = [0; 3];
         let early = tokio::time::timeout(std::time::Duration::ZERO, far.read(&mut bytes)).await;
         assert!(early.is_err());
-        hold.set(false);
+        reins.hold(false);
         gather.flush().await.unwrap();
         far.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"ACK");

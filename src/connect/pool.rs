@@ -207,7 +207,7 @@ impl Connections {
     }
 
     fn add(self: &Rc<Self>, dialed: Dialed) {
-        let Dialed { send, wire, open } = dialed;
+        let Dialed { send, wire, open, .. } = dialed;
         self.streams.set(send.current_max_send_streams().max(1));
         let shared = Rc::new(Shared {
             send: RefCell::new(Some(send)),
@@ -395,7 +395,7 @@ mod tests {
             while connection.accept().await.is_some() {}
         });
         let limit = Duration::from_secs(20);
-        let manner = Manner { ready: Ready::Settings, limit, tls: None };
+        let manner = Manner { ready: Ready::Settings, limit, host_timeout: limit, tls: None };
         let used = async {
             let waiting = Rc::clone(&pool).wait(&endpoint, &manner, &metrics);
             drop(waiting.await.unwrap());

@@ -1,6 +1,6 @@
 //! Where an attempt gets its connection.
 
-use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context};
+use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context, time::Duration};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -9,6 +9,7 @@ use http::Request;
 use super::{
     dial::{DialError, Dialed, Ending, Manner, Secure, Wire, dial},
     pool::{Lease, Opened, Pool},
+    vigil::Vigil,
     warm::Warm,
 };
 use crate::{
@@ -39,7 +40,7 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Kept {
     /// The call does: the connection is its own and ends with it.
-    Own { send: SendRequest<Bytes>, wire: Option<Box<Wire>>, _open: OpenConnection },
+    Own { send: SendRequest<Bytes>, wire: Option<Box<Wire>>, vigil: Vigil, _open: OpenConnection },
     /// A task of the pool does; the call holds a place.
     Shared(Lease),
 }
@@ -58,7 +59,10 @@ impl Connector {
         let terms = self.terms_now(endpoint, policy)?;
         match policy.connection {
             Connection::Fresh => None,
-            Connection::Warm => self.warm.take(endpoint, terms.as_ref()).map(Upstream::own),
+            Connection::Warm => {
+                let dialed = self.warm.take(endpoint, terms.as_ref())?;
+                Some(Upstream::own(dialed, policy.host_timeout))
+            }
             Connection::Pooled => self.pool.take(endpoint, terms.as_ref()).map(Upstream::shared),
         }
     }
@@ -118,14 +122,18 @@ async fn connect(
 ) -> Result<Upstream, DialError> {
     match pool {
         Some(pool) => pool.wait(&endpoint, &manner, &metrics).await.map(Upstream::shared),
-        None => dial(&endpoint, &manner, Ending::WithCall, &metrics).await.map(Upstream::own),
+        None => {
+            let dialed = dial(&endpoint, &manner, Ending::WithCall, &metrics).await?;
+            Ok(Upstream::own(dialed, manner.host_timeout))
+        }
     }
 }
 
 impl Upstream {
-    fn own(dialed: Dialed) -> Self {
-        let Dialed { send, wire, open } = dialed;
-        Self { kept: Kept::Own { send, wire: Some(wire), _open: open } }
+    fn own(dialed: Dialed, host_timeout: Duration) -> Self {
+        let Dialed { send, wire, open, reins } = dialed;
+        let vigil = Vigil::new(host_timeout, reins);
+        Self { kept: Kept::Own { send, wire: Some(wire), vigil, _open: open } }
     }
 
     const fn shared(lease: Lease) -> Self {
@@ -146,12 +154,14 @@ impl Upstream {
     /// Moves bytes, where the call keeps the connection going. Call it whenever the call is polled;
     /// what goes wrong shows on the call's stream.
     pub fn poll_wire(&mut self, cx: &mut Context<'_>) {
-        if let Kept::Own { wire: own, .. } = &mut self.kept
+        if let Kept::Own { wire: own, vigil, .. } = &mut self.kept
             && let Some(wire) = own
-            && Pin::new(&mut **wire).poll(cx).is_ready()
         {
-            // Dropping it is what tells the stream: after a write that failed, h2 does not.
-            *own = None;
+            vigil.poll(cx);
+            if Pin::new(&mut **wire).poll(cx).is_ready() {
+                // Dropping it is what tells the stream: after a write that failed, h2 does not.
+                *own = None;
+            }
         }
     }
 

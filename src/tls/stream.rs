@@ -44,6 +44,14 @@ impl Encrypted {
 }
 
 impl Stream {
+    /// What it runs on.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.inner.get_ref().0,
+        }
+    }
+
     /// What the peer has against us, should it say so: in TLS 1.3 it does after the handshake is over
     /// for us. None in plaintext.
     pub fn failure(&self) -> Option<Rc<OnceCell<Failure>>> {

@@ -9,17 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use etcd_client::{Txn, TxnOp};
 
 use crate::backend::Backend;
-use crate::client::{Answer, Client, grpc_with};
+use crate::client::{Answer, Client, grpc_with, message};
 use crate::etcd::Etcd;
 use crate::flow::Flow;
 use crate::leaf::Leaf;
 use crate::namespaces::Namespaces;
 use crate::program::Pillion;
 use crate::scene::{age, backends, proxy, register, until_ready, value};
-use crate::wait::until;
+use crate::wait::{SOON, soon, until};
 
 /// Set for a test that runs inside: the name of the other end.
 const FAR: &str = "CHAOS_FAR";
@@ -249,23 +250,63 @@ async fn without_a_free_port_to_one_endpoint_calls_go_to_another_or_fail_at_once
     }
 }
 
-#[tokio::test]
-#[ignore = "half a minute; `make test-long`"]
-async fn a_call_on_a_shared_connection_to_a_host_that_vanishes_ends_within_a_minute() {
-    let test =
-        "network::a_call_on_a_shared_connection_to_a_host_that_vanishes_ends_within_a_minute";
-    let Some(far) = inside(test) else { return };
-    let leaf = leaf(&far).await;
-    let config = "[defaults]\nconnection = \"pooled\"";
-    let pillion = Pillion::start(config, [leaf.as_endpoint("")]).await;
+/// Calls `orders` at the far end, by connections of this kind, and says what each of two calls got once the
+/// host has vanished: one that had been sent, and one on whose connection more is sent afterwards.
+async fn after_it_vanished(far: &str, connection: &str, host_timeout: &str) -> [Answer; 2] {
+    let leaf = leaf(far).await;
+    let config =
+        format!("[defaults]\nconnection = {connection:?}\nhost_timeout = {host_timeout:?}");
+    let pillion = Pillion::start(&config, [leaf.as_endpoint("")]).await;
     let client = Client::connect(pillion.address()).await;
-    let call = client.begin(grpc_with("orders", &[("held", "1")])).await;
-    leaf.until_holds(1.0).await;
-    // Nothing is on its way, so that nothing but the silence tells.
+    // So that a connection made ahead is there to be taken.
+    assert!(client.call("orders").await.is_ok());
+    let quiet = client.begin(grpc_with("orders", &[("held", "1")])).await;
+    let mut busy = client.begin(grpc_with("orders", &[("held", "1")])).await;
+    leaf.until_holds(2.0).await;
     let vanished = Instant::now();
     let _hole = Filter::both("drop");
-    let answer = tokio::time::timeout(Duration::from_secs(60), Answer::read(call.answer)).await;
-    println!("ended after {:?}", vanished.elapsed());
-    let answer = answer.expect("a minute has passed").unwrap();
-    assert_eq!(answer.header("pillion-error"), Some("upstream_reset"), "{answer:?}");
+    busy.body.send_data(Bytes::from(message(b"hello")), false).unwrap();
+    let both = async { tokio::join!(Answer::read(quiet.answer), Answer::read(busy.answer)) };
+    let (quiet, busy) = tokio::time::timeout(SOON * 2, both).await.expect("they end");
+    println!("{connection}: ended after {:?}", vanished.elapsed());
+    [quiet.unwrap(), busy.unwrap()]
+}
+
+#[tokio::test]
+async fn a_call_without_a_deadline_to_a_host_that_vanishes_ends_in_time() {
+    let test = "network::a_call_without_a_deadline_to_a_host_that_vanishes_ends_in_time";
+    let Some(far) = inside(test) else { return };
+    for connection in ["fresh", "warm", "pooled"] {
+        for answer in after_it_vanished(&far, connection, "2s").await {
+            let reason = answer.header("pillion-error");
+            let expected = (Some("upstream_reset"), Some(14));
+            assert_eq!((reason, answer.grpc_status()), expected, "{connection}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_call_to_a_host_that_is_there_is_not_ended_by_host_timeout() {
+    let test = "network::a_quiet_call_to_a_host_that_is_there_is_not_ended_by_host_timeout";
+    let Some(far) = inside(test) else { return };
+    let leaf = leaf(&far).await;
+    let config = "[defaults]\nhost_timeout = \"1s\"";
+    let pillion = Pillion::start(config, [leaf.as_endpoint("")]).await;
+    let client = Client::connect(pillion.address()).await;
+    let headers = [("held", "1"), ("grpc-timeout", "5S")];
+    let call = client.begin(grpc_with("orders", &headers)).await;
+    let answer = soon("the deadline", Answer::read(call.answer)).await.unwrap();
+    assert_eq!(answer.grpc_status(), Some(4), "{answer:?}");
+}
+
+#[tokio::test]
+#[ignore = "half a minute; `make test-long`"]
+async fn by_default_a_host_that_vanishes_is_given_up_within_half_a_minute() {
+    let test = "network::by_default_a_host_that_vanishes_is_given_up_within_half_a_minute";
+    let Some(far) = inside(test) else { return };
+    let began = Instant::now();
+    for answer in after_it_vanished(&far, "fresh", "20s").await {
+        assert_eq!(answer.header("pillion-error"), Some("upstream_reset"), "{answer:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }

@@ -1,7 +1,10 @@
 //! Two network namespaces with a wire between them, so that ports and TIME_WAIT are as they are
 //! between two hosts.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// A pair of namespaces, removed with the value.
 #[derive(Debug)]
@@ -19,7 +22,8 @@ impl Namespaces {
     /// # Errors
     /// Why they are not allowed here, for a test that is skipped then.
     pub(crate) fn new() -> Result<Self, String> {
-        let id = std::process::id();
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let id = format!("{}-{}", std::process::id(), MADE.fetch_add(1, Relaxed));
         let pair = Self { near: format!("pillion-{id}-near"), far: format!("pillion-{id}-far") };
         let Self { near, far } = &pair;
         for command in [
