@@ -27,7 +27,7 @@ use crate::{
     balance::Tables,
     config::AdminSettings,
     discovery::Directory,
-    listener::{Accepted, Bound},
+    listener::{Accepted, Bound, Troubles},
     live::Live,
     metrics::Metrics,
     policy::Policy,
@@ -41,7 +41,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the system could not accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Connections at a time: the oldest goes for one more, so that an operator always gets in.
+/// Connections at a time, or fewer where descriptors are: the oldest goes for one more, so that an operator always
+/// gets in.
 const MOST: usize = 64;
 /// Most headers of a request, and most bytes of its head.
 const MOST_HEADERS: usize = 64;
@@ -51,6 +52,8 @@ const MOST_HEAD: usize = 16 << 10;
 pub struct Admin {
     /// Who may ask.
     pub access: AdminSettings,
+    /// Connections that there may be at a time; never more than 64.
+    pub most_connections: usize,
     /// The settings in force.
     pub live: Arc<Live>,
     /// What is laid over the file.
@@ -75,19 +78,20 @@ pub struct Admin {
 
 /// Serves the admin pages for as long as it is polled.
 pub async fn serve(bound: Bound, admin: Rc<Admin>) {
+    let mut troubles = Troubles::new(&admin.metrics, &bound);
     let (mut serving, mut open) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
     loop {
         match bound.accept().await {
             Ok(accepted) => {
                 while serving.try_join_next().is_some() {}
                 open.retain(|connection| !connection.is_finished());
-                if open.len() >= MOST {
+                if open.len() >= MOST.min(admin.most_connections) {
                     open.pop_front().inspect(AbortHandle::abort);
                 }
                 open.push_back(serving.spawn_local(connection(accepted, Rc::clone(&admin))));
             }
             Err(error) => {
-                tracing::warn!(%error, "admin: cannot accept");
+                troubles.note(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -7,7 +7,6 @@ mod suspects;
 
 use std::{future::Future, io, num::NonZero, rc::Rc, sync::Arc, time::Duration};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -22,9 +21,10 @@ use crate::{
     admin::{self, Admin, DirectoryCollector, PolicyCollector, RegistrationCollector},
     balance::Tables,
     config::{ConfigErrors, Loaded, Settings},
+    descriptors::{self, Descriptors},
     discovery,
     limit::Gates,
-    listener::{BindError, Bound, Door, bind},
+    listener::{BindError, Bound, Door, Troubles, bind},
     live::Live,
     memory::Memory,
     metrics::Metrics,
@@ -95,7 +95,7 @@ async fn control(
     stop: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let Program { loaded, reload, log } = program;
-    raise_file_limit();
+    descriptors::raise_limit();
     let settings = Arc::new(loaded.settings);
     let live = Arc::new(Live::new(Arc::clone(&settings)));
     let metrics = Metrics::new();
@@ -160,17 +160,27 @@ async fn control(
         .map(|number| Worker::start(number, parts.clone(), phases.clone()))
         .collect::<io::Result<_>>()?;
     let workers = Arc::new(workers);
+    let descriptors = Descriptors::share_out();
     let mut accepting = JoinSet::new();
     for ((listener, tls), configured) in listeners.into_iter().zip(tls).zip(&settings.listeners) {
         let gauge = metrics.downstream_connections(&listener.address());
-        let door = Door::new(Arc::clone(&configured.limits), gauge, &metrics, memory.clone());
-        let workers = Arc::clone(&workers);
-        accepting.spawn_local(accept::accept(listener, tls, workers, door, phases.clone()));
+        let limits = Arc::clone(&configured.limits);
+        let door = Door::new(limits, gauge, &metrics, memory.clone(), descriptors.clone());
+        let troubles = Troubles::new(&metrics, &listener);
+        let dealer = accept::Dealer { workers: Arc::clone(&workers), door, tls };
+        accepting.spawn_local(accept::accept(
+            listener,
+            dealer,
+            troubles,
+            descriptors.clone(),
+            phases.clone(),
+        ));
     }
 
     let (drain, mut drain_asked) = mpsc::unbounded_channel();
     let admin = Admin {
         access: settings.admin.clone(),
+        most_connections: descriptors.of_operators(),
         live: Arc::clone(&live),
         policy: Arc::clone(&policy),
         directory: directory.clone(),
@@ -220,16 +230,6 @@ async fn control(
     stop::stop(Running { phase, registrations, accepting, workers, live }, signals).await;
     recent.end().await;
     Ok(())
-}
-
-/// Every connection is a file. Shells and service managers grant a process few of them at first, for
-/// the sake of programs that cannot cope with many, and let it have more.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }
 
 fn worker_count(configured: usize) -> usize {

@@ -19,6 +19,7 @@ pub use verdict::Verdict;
 
 use crate::backoff::jitter;
 use crate::config::{HealthCheck, Probe};
+use crate::descriptors;
 use crate::networks::Networks;
 
 /// Between two probes of what has not been healthy yet: it is about to be.
@@ -45,6 +46,13 @@ pub enum Unwell {
     /// The command could not be started.
     #[error("cannot run /bin/sh: {0}")]
     Command(io::Error),
+}
+
+impl Unwell {
+    /// Whether this process has no descriptor to ask by: nothing is known then.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Connect(_, error) | Self::Command(error) if descriptors::ran_out(error))
+    }
 }
 
 /// Asks once, for at most `limit`. Dropping the future ends the probe.
@@ -102,7 +110,9 @@ async fn watch_by<F: Future<Output = Result<(), Unwell>>>(
     let mut was_healthy = verdict.healthy() == Some(true);
     loop {
         let answer = ask().await;
-        verdict.note(answer.is_ok(), check);
+        if !answer.as_ref().is_err_and(Unwell::is_ours) {
+            verdict.note(answer.is_ok(), check);
+        }
         was_healthy |= verdict.healthy() == Some(true);
         tell(verdict, answer);
         let wait = if was_healthy { check.interval } else { check.interval.min(AT_START) };

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod connect;
 pub mod demo;
+pub mod descriptors;
 pub mod discovery;
 pub mod doctor;
 pub mod drain;

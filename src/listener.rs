@@ -10,6 +10,7 @@ mod guard;
 mod limits;
 mod patience;
 mod serve;
+mod troubles;
 mod wellformed;
 mod why;
 
@@ -17,3 +18,4 @@ pub use bind::{Accepted, BindError, Bound, Incoming, bind};
 pub use connection::{OfWorker, serve_connection};
 pub use guard::Guards;
 pub use limits::{Admitted, Breach, Breaches, Door, Place};
+pub use troubles::Troubles;

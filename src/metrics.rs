@@ -44,6 +44,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     downstream_connections: IntGaugeVec,
     downstream_limited: IntCounterVec,
+    accept_failures: IntCounterVec,
     memory_limit: IntGaugeVec,
     memory_stage: IntGaugeVec,
     config_reloads: IntCounterVec,
@@ -157,6 +158,12 @@ impl Metrics {
                 "Connections and calls of applications ended by a limit of the listener, by which.",
                 &["reason"],
             ),
+            accept_failures: counters(
+                &registry,
+                "accept_failures_total",
+                "Times that the system could not accept a connection, most likely for want of descriptors.",
+                &["listener"],
+            ),
             memory_limit: gauges(
                 &registry,
                 "memory_limit_bytes",
@@ -210,6 +217,11 @@ impl Metrics {
     /// Connections and calls ended by the listener's limit of this name.
     pub fn downstream_limited(&self, reason: &str) -> prometheus::IntCounter {
         self.downstream_limited.with_label_values(&[reason])
+    }
+
+    /// Times that a connection could not be accepted at this listener, or at the admin address.
+    pub fn accept_failures(&self, listener: &str) -> prometheus::IntCounter {
+        self.accept_failures.with_label_values(&[listener])
     }
 
     /// What the process may use of memory, in bytes, and the stage that it is in.

@@ -3,50 +3,62 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    listener::{Bound, Door, Incoming},
+    descriptors::Descriptors,
+    listener::{Accepted, Bound, Door, Incoming, Troubles},
     tls::Server,
     worker::{Phase, Worker},
 };
 
-/// Pause after the system could not accept: out of descriptors, most likely. Connections wait in the
-/// backlog meanwhile.
+/// Longest pause after the system could not accept: out of descriptors, most likely. Connections wait in
+/// the backlog meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Who gets the connections of a listener.
+pub(super) struct Dealer {
+    pub(super) workers: Arc<Vec<Worker>>,
+    pub(super) door: Door,
+    pub(super) tls: Option<Arc<Server>>,
+}
 
 /// Accepts until the process drains. What waits in the backlog then is still accepted: those
 /// applications believe that they are connected.
 pub(super) async fn accept(
     listener: Bound,
-    tls: Option<Arc<Server>>,
-    workers: Arc<Vec<Worker>>,
-    door: Door,
+    dealer: Dealer,
+    mut troubles: Troubles,
+    descriptors: Descriptors,
     mut phase: watch::Receiver<Phase>,
 ) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => deal(Incoming { accepted, tls: tls.clone() }, &workers, &door),
+                Ok(accepted) => dealer.deal(accepted),
                 Err(error) => {
-                    tracing::warn!(%error, listener = listener.address(), "cannot accept");
-                    tokio::time::sleep(PAUSE).await;
+                    troubles.note(&error);
+                    // At once when an application has left. What else there is to wait for does not tell.
+                    let _ = timeout(PAUSE, descriptors.freed()).await;
                 }
             },
             _ = phase.wait_for(|phase| !phase.serves()) => break,
         }
     }
     while let Some(Ok(accepted)) = listener.accept().now_or_never() {
-        deal(Incoming { accepted, tls: tls.clone() }, &workers, &door);
+        dealer.deal(accepted);
     }
 }
 
-/// To the worker with the fewest connections: few, long-lived connections would spread badly by
-/// chance.
-fn deal(incoming: Incoming, workers: &[Worker], door: &Door) {
-    if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections())
-        && let Some(admitted) = door.admit(incoming)
-    {
-        worker.give(admitted);
+impl Dealer {
+    /// To the worker with the fewest connections: few, long-lived connections would spread badly by
+    /// chance.
+    fn deal(&self, accepted: Accepted) {
+        let incoming = Incoming { accepted, tls: self.tls.clone() };
+        if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections())
+            && let Some(admitted) = self.door.admit(incoming)
+        {
+            worker.give(admitted);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
+    os::fd::AsRawFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     config::{Policy, Ready},
+    descriptors,
     metrics::{AttemptOutcome, OpenConnection, ServiceMetrics},
     model::{Endpoint, ServiceName},
     tls::{Clients, Failure, Stream, Terms},
@@ -79,6 +81,12 @@ pub enum DialError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// This process has no descriptor for a connection: nothing that the endpoint is to blame for.
+    #[error("{address}: this proxy has no open file left for a connection; see ulimit -n")]
+    NoDescriptor {
+        /// Which endpoint.
+        address: String,
+    },
     /// It closed the connection before it sent its SETTINGS.
     #[error("{address}: closed the connection before it sent HTTP/2 SETTINGS")]
     Closed {
@@ -115,8 +123,14 @@ impl DialError {
         match self {
             Self::Timeout { .. } => AttemptOutcome::ConnectTimeout,
             Self::GoAway { .. } => AttemptOutcome::Refused,
+            Self::NoDescriptor { .. } => AttemptOutcome::Cancelled,
             _ => AttemptOutcome::ConnectFailed,
         }
+    }
+
+    /// Whether it tells nothing of the endpoint, and no other one could be connected either.
+    pub const fn is_ours(&self) -> bool {
+        matches!(self, Self::NoDescriptor { .. })
     }
 
     /// Whether something answered, but not in HTTP/2.
@@ -261,7 +275,11 @@ pub(super) async fn secured(endpoint: &Endpoint, manner: &Manner) -> Result<Stre
 }
 
 fn refused(endpoint: &Endpoint, error: io::Error) -> DialError {
-    DialError::Io { address: endpoint.record.address.to_string(), source: Arc::new(error) }
+    let address = endpoint.record.address.to_string();
+    match descriptors::ran_out(&error) {
+        true => DialError::NoDescriptor { address },
+        false => DialError::Io { address, source: Arc::new(error) },
+    }
 }
 
 /// Connects by TCP alone, waits until that is done, and breaks the connection off.
@@ -304,6 +322,7 @@ async fn connect_by_name(endpoint: &Endpoint, ending: Ending) -> io::Result<TcpS
         let attempt = async { established(connect_to(to, ending)?).await };
         match attempt.await {
             Ok(stream) => return Ok(stream),
+            Err(error) if descriptors::ran_out(&error) => return Err(error),
             Err(error) => last = error,
         }
     }
@@ -316,6 +335,9 @@ fn connect_to(address: SocketAddr, ending: Ending) -> io::Result<TcpStream> {
     const EINPROGRESS: i32 = 115;
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if !descriptors::has_one_for_a_call(socket.as_raw_fd()) {
+        return Err(descriptors::none_left());
+    }
     socket.set_tcp_nodelay(true)?;
     if ending == Ending::WithCall {
         socket.set_linger(Some(Duration::ZERO))?;

@@ -6,6 +6,7 @@ use std::{
     fmt,
     io::Write,
     net::{IpAddr, Shutdown},
+    os::fd::{AsRawFd, RawFd},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use super::{Accepted, Incoming};
 use crate::{
     config::ListenerLimits,
+    descriptors::{self, Descriptors},
     memory::{Memory, Stage},
     metrics::Metrics,
 };
@@ -50,6 +52,8 @@ pub enum Breach {
     OddFrames,
     /// `max_memory`.
     Memory,
+    /// None: applications have as many open files as they may (`ulimit -n`).
+    OpenFiles,
     /// None: a call was malformed, or beyond `max_streams`, so that h2 has reset it.
     Malformed,
     /// One that h2 has: CONTINUATION frames of a head, resets before a call is looked at, small DATA
@@ -58,7 +62,7 @@ pub enum Breach {
 }
 
 impl Breach {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Connections,
         Self::ConnectionsPerPeer,
         Self::HeaderSize,
@@ -69,6 +73,7 @@ impl Breach {
         Self::Resets,
         Self::OddFrames,
         Self::Memory,
+        Self::OpenFiles,
         Self::Malformed,
         Self::Http2,
     ];
@@ -86,6 +91,7 @@ impl Breach {
             Self::Resets => "max_resets",
             Self::OddFrames => "max_odd_frames",
             Self::Memory => "max_memory",
+            Self::OpenFiles => "open_files",
             Self::Malformed => "malformed",
             Self::Http2 => "http2",
         }
@@ -146,6 +152,7 @@ pub struct Door {
     peers: Peers,
     breaches: Breaches,
     memory: Memory,
+    descriptors: Descriptors,
 }
 
 /// A connection that was let in.
@@ -164,6 +171,7 @@ pub struct Admitted {
 pub struct Place {
     gauge: IntGauge,
     peer: Option<(IpAddr, Peers)>,
+    _descriptor: descriptors::Place,
 }
 
 impl Door {
@@ -173,14 +181,16 @@ impl Door {
         gauge: IntGauge,
         metrics: &Metrics,
         memory: Memory,
+        descriptors: Descriptors,
     ) -> Self {
-        Self { limits, gauge, peers: Arc::default(), breaches: Breaches::new(metrics), memory }
+        let (peers, breaches) = (Arc::default(), Breaches::new(metrics));
+        Self { limits, gauge, peers, breaches, memory, descriptors }
     }
 
     /// Lets a connection in, or tells it to go away.
     pub fn admit(&self, incoming: Incoming) -> Option<Admitted> {
         let source = incoming.accepted.source();
-        match self.place(source) {
+        match self.place(source, incoming.accepted.as_raw_fd()) {
             Ok(place) => Some(Admitted { incoming, limits: Arc::clone(&self.limits), place }),
             Err(breach) => {
                 self.breaches.note(breach, source);
@@ -190,7 +200,7 @@ impl Door {
         }
     }
 
-    fn place(&self, source: Option<IpAddr>) -> Result<Place, Breach> {
+    fn place(&self, source: Option<IpAddr>, socket: RawFd) -> Result<Place, Breach> {
         let ListenerLimits { max_connections, max_connections_per_peer, .. } = *self.limits;
         if self.memory.stage() >= Stage::Connections {
             return Err(Breach::Memory);
@@ -198,6 +208,7 @@ impl Door {
         if max_connections > 0 && self.gauge.get() >= max_connections.into() {
             return Err(Breach::Connections);
         }
+        let descriptor = self.descriptors.place(socket).ok_or(Breach::OpenFiles)?;
         let peer = source.filter(|_| max_connections_per_peer > 0);
         if let Some(peer) = peer {
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +220,7 @@ impl Door {
         }
         self.gauge.inc();
         let peer = peer.map(|peer| (peer, Arc::clone(&self.peers)));
-        Ok(Place { gauge: self.gauge.clone(), peer })
+        Ok(Place { gauge: self.gauge.clone(), peer, _descriptor: descriptor })
     }
 }
 
@@ -234,6 +245,15 @@ impl Accepted {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip()),
             Self::Unix(_) => None,
+        }
+    }
+}
+
+impl AsRawFd for Accepted {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
@@ -272,26 +292,27 @@ mod tests {
             metrics.downstream_connections("test"),
             &metrics,
             Memory::default(),
+            Descriptors::default(),
         )
     }
 
     #[test]
     fn as_many_as_are_allowed_come_in_and_one_more_once_one_has_left() {
         let door = door(2, 0);
-        let mut places = vec![door.place(None).unwrap(), door.place(None).unwrap()];
-        assert_eq!(door.place(None).unwrap_err(), Breach::Connections);
+        let mut places = vec![door.place(None, 9).unwrap(), door.place(None, 9).unwrap()];
+        assert_eq!(door.place(None, 9).unwrap_err(), Breach::Connections);
         places.pop();
-        assert!(door.place(None).is_ok());
+        assert!(door.place(None, 9).is_ok());
     }
 
     #[test]
     fn a_peer_that_has_all_its_places_leaves_those_of_others() {
         let door = door(0, 2);
         let peer = |last| Some(IpAddr::from([192, 0, 2, last]));
-        let places = [door.place(peer(1)), door.place(peer(1))].map(Result::unwrap);
-        assert_eq!(door.place(peer(1)).unwrap_err(), Breach::ConnectionsPerPeer);
-        assert!(door.place(peer(2)).is_ok());
-        assert!((0..10).all(|_| door.place(None).is_ok()), "no address, no such limit");
+        let places = [door.place(peer(1), 9), door.place(peer(1), 9)].map(Result::unwrap);
+        assert_eq!(door.place(peer(1), 9).unwrap_err(), Breach::ConnectionsPerPeer);
+        assert!(door.place(peer(2), 9).is_ok());
+        assert!((0..10).all(|_| door.place(None, 9).is_ok()), "no address, no such limit");
         drop(places);
         assert!(door.peers.lock().unwrap().is_empty(), "nothing is kept of a peer that has left");
     }

@@ -288,7 +288,7 @@ where
                     return Poll::Ready(Ok(reply));
                 }
                 Err(failed) => {
-                    feedback::failed(this.meta);
+                    feedback::failed(this.meta, failed.outcome);
                     let call = next(this.meta, failed)?;
                     this.attempt.set(this.inner.call(call));
                 }

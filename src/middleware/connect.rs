@@ -138,7 +138,8 @@ impl Parts {
     /// refuses calls is there.
     fn note(&self, call: &Call, error: &DialError) {
         let load = &call.meta.endpoint().load;
-        if error.outcome() != AttemptOutcome::Refused
+        if !error.is_ours()
+            && error.outcome() != AttemptOutcome::Refused
             && (load.doubt() || load.connect_failed(clock::now().into_std()))
         {
             self.directory.doubt(call.meta.target().view.name());
@@ -160,6 +161,15 @@ fn failed(call: Box<Call>, error: &DialError) -> AttemptError {
     let reason = if error.is_protocol() { Reason::UpstreamProtocol } else { Reason::ConnectFailed };
     let service = call.meta.target().view.name();
     let error_text = format!("service {service}: {error}");
+    if error.is_ours() {
+        // Other endpoints need a descriptor as well.
+        call.meta.target().view.metrics.limited("open_files");
+        return AttemptError {
+            error: CallError::overloaded(error_text, None),
+            outcome: error.outcome(),
+            progress: Progress::MaybeProcessed(None),
+        };
+    }
     AttemptError {
         error: CallError::new(reason, error_text),
         outcome: error.outcome(),

@@ -15,7 +15,8 @@ use tokio::{
 use crate::{
     backoff::jitter,
     config::{EndpointHealth, EndpointTls, HealthCheck, HealthKind, Policy, Probe},
-    connect,
+    connect::{self, DialError},
+    descriptors,
     health::{self, Unwell, Verdict},
     metrics::Metrics,
     model::{Endpoint, Load, Service, State},
@@ -128,7 +129,9 @@ async fn ask(
         };
         means.metrics.checked(service.name().as_str(), answer.is_ok());
         let before = verdict.healthy();
-        verdict.note(answer.is_ok(), &check);
+        if !answer.as_ref().is_err_and(Unwell::is_ours) {
+            verdict.note(answer.is_ok(), &check);
+        }
         if verdict.healthy() != before {
             tell(&service, &endpoint, answer);
         }
@@ -143,9 +146,14 @@ async fn ask_by_tls(
     policy: &Policy,
     clients: &Clients,
 ) -> Result<(), Unwell> {
-    let stream = connect::open(endpoint, service.name(), policy, clients)
-        .await
-        .map_err(|error| Unwell::Protocol(error.to_string()))?;
+    let stream = connect::open(endpoint, service.name(), policy, clients).await.map_err(
+        |error| match error {
+            DialError::NoDescriptor { address } => {
+                Unwell::Connect(address, descriptors::none_left())
+            }
+            error => Unwell::Protocol(error.to_string()),
+        },
+    )?;
     match policy.health.kind {
         HealthKind::Grpc => health::ask(stream, &endpoint.record.address, "https", "").await,
         HealthKind::None | HealthKind::Tcp => Ok(()),

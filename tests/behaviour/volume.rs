@@ -12,12 +12,12 @@ use bytes::Bytes;
 use h2::{client, server};
 use http::Response;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::{net::TcpStream, time::sleep};
+use tokio::time::sleep;
 
 use crate::backend::{Backend, Incoming, send_all, trailers};
 use crate::client::{Answer, Client, grpc, grpc_with, message};
 use crate::program::{Pillion, Program};
-use crate::wait::{soon, until};
+use crate::wait::soon;
 
 const MIB: usize = 1 << 20;
 /// How much a stream of any length may add to the memory of the process.
@@ -273,29 +273,4 @@ fn raise_our_file_limit() {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();
-}
-
-#[tokio::test]
-async fn a_program_that_has_run_out_of_files_goes_on_and_recovers() {
-    let backend = Backend::echo().await;
-    let program = Program::new("").endpoints([backend.as_endpoint("echo")]);
-    let shell = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
-    let pillion = program.by(&shell).start().await;
-    let first = Client::connect(pillion.address()).await;
-    assert!(first.call("echo").await.is_ok());
-    // Those that find no file wait to be accepted, and take the last ones from calls.
-    let mut waiting = Vec::new();
-    for _ in 0..100 {
-        waiting.push(TcpStream::connect(pillion.address()).await.unwrap());
-    }
-    until("a call finds no file", async || {
-        let answer = first.call("echo").await;
-        assert!(matches!(answer.grpc_status(), Some(0 | 14)), "{answer:?}");
-        !answer.is_ok()
-    })
-    .await;
-    drop(waiting);
-    until("calls succeed again", async || first.call("echo").await.is_ok()).await;
-    let another = Client::connect(pillion.address()).await;
-    assert!(soon("an answer", another.call("echo")).await.is_ok());
 }

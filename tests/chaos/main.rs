@@ -36,6 +36,7 @@ mod brake;
 mod cgroup;
 mod clock;
 mod credentials;
+mod descriptors;
 mod endpoints;
 mod history;
 mod host;

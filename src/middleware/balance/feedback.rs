@@ -7,6 +7,7 @@ use http::StatusCode;
 use crate::{
     call::{CallMeta, Reply},
     clock,
+    metrics::AttemptOutcome,
 };
 
 /// Statuses that say nothing of the call but that the endpoint could not do it: UNKNOWN (what
@@ -26,8 +27,11 @@ pub(super) fn answered(meta: &CallMeta, reply: &Reply) {
     }
 }
 
-/// The attempt ended without an answer: not connected, refused, reset.
-pub(super) fn failed(meta: &CallMeta) {
+/// The attempt ended without an answer: not connected, refused, reset. One that was ended here says nothing.
+pub(super) fn failed(meta: &CallMeta, outcome: AttemptOutcome) {
+    if outcome == AttemptOutcome::Cancelled {
+        return given_up(meta);
+    }
     if meta.target().policy.balance.is_by_latency() {
         let took = waited(meta).unwrap_or_default();
         meta.endpoint().load.latency().failed(took, clock::now().into_std());

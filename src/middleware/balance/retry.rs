@@ -156,7 +156,7 @@ where
             self.race.won(attempt);
             return Some(reply);
         };
-        feedback::failed(&self.meta);
+        feedback::failed(&self.meta, AttemptOutcome::Ok);
         judge::rejected(&self.meta, &mut reply, status);
         end(&self.meta, AttemptOutcome::Ok, clock::now());
         self.meta.ledger.rejected(status);
@@ -169,7 +169,7 @@ where
     /// An attempt ended without an answer.
     fn failed(&mut self, attempt: Running<S::Future>, failed: AttemptError) {
         drop(attempt);
-        feedback::failed(&self.meta);
+        feedback::failed(&self.meta, failed.outcome);
         let AttemptError { error, outcome, progress } = failed;
         let (call, why) = match progress {
             Progress::Unprocessed(call) => return self.unprocessed(call, error, outcome),
