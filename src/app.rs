@@ -99,6 +99,7 @@ async fn control(
     let settings = Arc::new(loaded.settings);
     let live = Arc::new(Live::new(Arc::clone(&settings)));
     let metrics = Metrics::new();
+    metrics.tasks().add("control");
     let (phase, phases) = watch::channel(Phase::Running);
 
     // Bound first: an address in use must end the process before it has told anyone of itself.

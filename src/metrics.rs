@@ -4,9 +4,11 @@
 //! service's handles are resolved once, in [`Metrics::service`]; the path of a call only adds.
 
 mod service;
+mod tasks;
 mod tls;
 
 pub use service::{AttemptOutcome, OpenConnection, ServiceMetrics};
+pub use tasks::Tasks;
 pub use tls::{Handshakes, TlsMetrics};
 
 use prometheus::{
@@ -49,6 +51,7 @@ pub struct Metrics {
     memory_stage: IntGaugeVec,
     config_reloads: IntCounterVec,
     tls: TlsMetrics,
+    tasks: Tasks,
 }
 
 impl Metrics {
@@ -183,6 +186,7 @@ impl Metrics {
                 &["result"],
             ),
             tls: TlsMetrics::new(&registry),
+            tasks: Tasks::new().expect("constant name and labels"),
             registry,
         };
         for result in ["ok", "error"] {
@@ -195,6 +199,7 @@ impl Metrics {
             &["version"],
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        register(&metrics.registry, metrics.tasks.clone());
         register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
         metrics
     }
@@ -246,6 +251,11 @@ impl Metrics {
     /// TLS handshakes.
     pub const fn tls(&self) -> &TlsMetrics {
         &self.tls
+    }
+
+    /// Tasks of each thread.
+    pub const fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Counts a reload of the configuration.

@@ -87,7 +87,10 @@ impl Worker {
                 Err(error) => return drop(started.send(Err(error))),
             };
             let _ = started.send(Ok(()));
-            runtime.block_on(run(parts, accepted, phase));
+            runtime.block_on(async {
+                parts.metrics.tasks().add(&format!("worker-{number}"));
+                run(parts, accepted, phase).await;
+            });
         });
         let thread = thread.map_err(|error| {
             let limited = "the number of threads may be limited (ulimit -u, TasksMax, pids.max)";

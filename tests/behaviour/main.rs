@@ -68,6 +68,7 @@ mod scrape;
 mod stopping;
 mod streams;
 mod tls_calls;
+mod tls_hostile;
 mod tls_interop;
 mod tls_mutual;
 mod tls_reload;

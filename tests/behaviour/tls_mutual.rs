@@ -11,7 +11,12 @@ use crate::tls_peer::{Pair, TlsFront, client_config, connect};
 use crate::wait::until;
 
 /// A proxy beside a server: it lets in who has one of these names, and hands calls on in plaintext.
-async fn inbound(authority: &Authority, name: &str, allow: &str, backend: &Backend) -> Pillion {
+pub(crate) async fn inbound(
+    authority: &Authority,
+    name: &str,
+    allow: &str,
+    backend: &Backend,
+) -> Pillion {
     let pair = authority.sign_for("inbound", name);
     let more = format!("client_ca = {:?}\nallow = [{allow}]", authority.cert());
     let config = format!(
@@ -22,7 +27,12 @@ async fn inbound(authority: &Authority, name: &str, allow: &str, backend: &Backe
 }
 
 /// A proxy beside an application, which speaks TLS to `inbound` as `pair`.
-async fn outbound(authority: &Authority, pair: &Pair, verify: &str, inbound: &Pillion) -> Pillion {
+pub(crate) async fn outbound(
+    authority: &Authority,
+    pair: &Pair,
+    verify: &str,
+    inbound: &Pillion,
+) -> Pillion {
     let (cert, key) = pair;
     let keys = format!("mode = \"on\"\ncert = {cert:?}\nkey = {key:?}\nverify = [{verify}]");
     let config = format!(
@@ -32,9 +42,9 @@ async fn outbound(authority: &Authority, pair: &Pair, verify: &str, inbound: &Pi
     Pillion::start(&config, [endpoint("echo", inbound.address(), "")]).await
 }
 
-const SERVER: &str = "URI:spiffe://prod/ns/shop/sa/orders";
-const CLIENT: &str = "URI:spiffe://prod/ns/shop/sa/cart";
-const SHOP: &str = "\"spiffe://prod/ns/shop/*\"";
+pub(crate) const SERVER: &str = "URI:spiffe://prod/ns/shop/sa/orders";
+pub(crate) const CLIENT: &str = "URI:spiffe://prod/ns/shop/sa/cart";
+pub(crate) const SHOP: &str = "\"spiffe://prod/ns/shop/*\"";
 
 #[tokio::test]
 async fn two_proxies_know_each_other_by_their_spiffe_names() {

@@ -20,7 +20,7 @@ use crate::tls_peer::{Pair, client_config, connect};
 use crate::wait::until;
 
 /// Puts a pair where a program reads it, each file renamed over what was there.
-fn install((cert, key): &Pair, to: &Pair) {
+pub(crate) fn install((cert, key): &Pair, to: &Pair) {
     for (from, to) in [(cert, &to.0), (key, &to.1)] {
         let new = to.with_extension("new");
         fs::copy(from, &new).unwrap();
@@ -28,12 +28,12 @@ fn install((cert, key): &Pair, to: &Pair) {
     }
 }
 
-fn reloads(metrics: &Metrics, result: &str) -> f64 {
+pub(crate) fn reloads(metrics: &Metrics, result: &str) -> f64 {
     metrics.sum("tls_reloads_total", &[("result", result)])
 }
 
 /// The serial number of the certificate that a listener presents.
-async fn presented(pillion: &Pillion, ca: &Path) -> Vec<u8> {
+pub(crate) async fn presented(pillion: &Pillion, ca: &Path) -> Vec<u8> {
     let config = client_config(ca, None, &[b"h2"]);
     let tls = connect(pillion.address(), "localhost", config).await.unwrap();
     tls.get_ref().1.peer_certificates().unwrap()[0].to_vec()

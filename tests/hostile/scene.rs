@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::backend::Backend;
 use crate::client::Client;
+use crate::metrics::Metrics;
 use crate::program::{Pillion, Program};
 use crate::raw::Wire;
 use crate::wait::until;
@@ -45,10 +46,19 @@ impl Scene {
     /// Waits until connections or calls have gone beyond the limit, so many times.
     pub(crate) async fn until_limited(&self, reason: &str, times: f64) {
         let what = format!("{reason} is counted");
-        let so = |m: &crate::metrics::Metrics| {
-            m.sum("downstream_limited_total", &[("reason", reason)]) == times
-        };
+        let so = |m: &Metrics| m.sum("downstream_limited_total", &[("reason", reason)]) == times;
         self.pillion.until_metrics(&what, so).await;
+    }
+
+    /// What is counted, once so many calls have ended.
+    pub(crate) async fn until_ended(&self, calls: usize) -> Metrics {
+        let mut metrics = self.pillion.metrics().await;
+        until("a call is counted", async || {
+            metrics = self.pillion.metrics().await;
+            metrics.sum("requests_total", &[]) == calls as f64
+        })
+        .await;
+        metrics
     }
 
     /// Runs `attack` while a bystander calls: every call of that is answered, and the program is not

@@ -12,20 +12,28 @@ use std::{
 use bytes::Bytes;
 use fastrand::Rng;
 use h2::Reason as Code;
+use rustls::ClientConfig;
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use crate::backend::send_all;
 use crate::client::{Answer, Client, grpc, grpc_with};
+use crate::secret::{self, application};
 use crate::trouble::SERVICES;
 use crate::wait::soon;
 
 /// Callers at a time.
 const CALLERS: u64 = 24;
 
+/// What they call.
+const CALLED: [&str; 4] = [SERVICES[0], SERVICES[1], SERVICES[2], secret::SERVICE];
+
 /// What came of all calls.
 #[derive(Debug)]
 pub(crate) struct Load {
     proxy: SocketAddr,
+    /// Where it speaks TLS.
+    secret: SocketAddr,
+    tls: ClientConfig,
     pub(crate) answered: AtomicUsize,
     /// With an error that an endpoint that dies leaves its calls.
     pub(crate) failed: AtomicUsize,
@@ -34,9 +42,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn new(proxy: SocketAddr) -> Self {
+    pub(crate) fn new(proxy: SocketAddr, secret: SocketAddr, tls: ClientConfig) -> Self {
         let [answered, failed, wrong] = Default::default();
-        Self { proxy, answered, failed, wrong }
+        Self { proxy, secret, tls, answered, failed, wrong }
     }
 
     /// Callers, until they are told to stop.
@@ -49,11 +57,17 @@ impl Load {
     }
 
     async fn call_until(&self, stopped: watch::Receiver<bool>, mut random: Rng) {
-        let mut client = Client::connect(self.proxy).await;
+        let mut client = self.connect(&mut random).await;
         while !*stopped.borrow() {
-            let service = *random.choice(&SERVICES).unwrap();
+            let service = *random.choice(&CALLED).unwrap();
             match random.u8(..20) {
-                0 => client = Client::connect(self.proxy).await,
+                // Calls that are under way are left behind.
+                0 => {
+                    let call = client.begin(grpc(service)).await;
+                    sleep(Duration::from_millis(random.u64(..5))).await;
+                    client = self.connect(&mut random).await;
+                    drop(call);
+                }
                 1 => {
                     let mut call = client.begin(grpc(service)).await;
                     let piece = Bytes::from(vec![7; random.usize(1..50_000)]);
@@ -77,6 +91,14 @@ impl Load {
                 }
             }
             sleep(Duration::from_millis(random.u64(..20))).await;
+        }
+    }
+
+    /// One of four speaks TLS.
+    async fn connect(&self, random: &mut Rng) -> Client {
+        match random.u8(..4) {
+            0 => application(self.secret, self.tls.clone()).await,
+            _ => Client::connect(self.proxy).await,
         }
     }
 

@@ -1,5 +1,6 @@
-//! Half an hour of everything at once: calls and streams of all kinds, endpoints that come, go and die, an
-//! etcd that is killed and frozen, reloads. What the program holds afterwards is what it held before.
+//! Half an hour of everything at once: calls and streams of all kinds, in plaintext and in TLS whose
+//! certificates are replaced; endpoints that come, go and die; an etcd that is killed and frozen; live policy,
+//! a registration and reloads; operators who look. What the program holds afterwards is what it held before.
 //!
 //! `make soak` runs it, on an optimised build; `MINUTES=10 make soak` for less. It prints a table of what
 //! the program holds, and leaves it in `target/soak.txt`.
@@ -19,16 +20,25 @@ mod etcd;
 mod metrics;
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/tls.rs"]
+mod tls;
+#[path = "../support/tls_peer.rs"]
+mod tls_peer;
 #[path = "../support/wait.rs"]
 mod wait;
 
 mod load;
+mod operators;
 mod record;
+mod secret;
 mod trouble;
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -41,6 +51,7 @@ use crate::etcd::Etcd;
 use crate::load::Load;
 use crate::program::Program;
 use crate::record::{Record, Sample};
+use crate::secret::Secret;
 use crate::trouble::Site;
 use crate::wait::until;
 
@@ -55,31 +66,45 @@ async fn what_it_holds_after_half_an_hour_of_everything_is_what_it_held_before()
     let minutes = std::env::var("MINUTES").map_or(30, |minutes| minutes.parse().unwrap());
     let length = Duration::from_secs(60 * minutes);
     let folder = tempfile::tempdir().unwrap();
-    let site = Arc::new(Site::start(Etcd::start().await, folder.path()).await);
-    let pillion = Program::new(&site.config(0)).start().await;
-    let load = Arc::new(Load::new(pillion.address()));
+    let secret = Arc::new(Secret::start(folder.path()).await);
+    let site = Arc::new(Site::start(Etcd::start().await, folder.path(), &secret).await);
+    let config = |number| site.config(number) + &secret.config();
+    let pillion = Program::new(&config(0)).listen_by_config().start().await;
+    let [plain, tls] = pillion.addresses()[..] else { panic!("two listeners") };
+    let load = Arc::new(Load::new(plain, tls, secret.application()));
+    let asked = Arc::new(AtomicUsize::new(0));
 
-    let storm = async |length: Duration, each: &mut dyn FnMut(Duration) -> bool| {
+    let storm = async |length: Duration, mut record: Option<&mut Record>| {
         let (stop, stopped) = watch::channel(false);
         let began = Instant::now();
         let calling = Load::call(&load, &stopped);
         let breaking = Site::trouble(&site, &stopped);
+        let (of_tls, until_stopped) = (Arc::clone(&secret), stopped.clone());
+        let rotating = tokio::spawn(async move { of_tls.rotate(until_stopped).await });
+        let (admin, count) = (pillion.admin().to_owned(), Arc::clone(&asked));
+        let looking = tokio::spawn(async move { operators::look(admin, stopped, &count).await });
         let mut reloads = 0;
         while began.elapsed() < length {
             reloads += 1;
-            pillion.set_whole_config(&site.config(reloads));
+            pillion.set_whole_config(&config(reloads));
             let next = Instant::now() + Duration::from_secs(5);
             while Instant::now() < next {
                 sleep(Duration::from_millis(100)).await;
-                each(began.elapsed());
+                let at = began.elapsed();
+                if let Some(record) = record.as_mut().filter(|record| record.is_due(at, length)) {
+                    record.push(Sample::of(&pillion, &load, at).await);
+                }
             }
         }
         stop.send_replace(true);
-        breaking.await.unwrap();
+        for part in [breaking, rotating, looking] {
+            part.await.unwrap();
+        }
         for call in calling {
             call.await.unwrap();
         }
         site.mend().await;
+        pillion.set_whole_config(&config(0));
         until("nothing is under way", async || {
             let metrics = pillion.metrics().await;
             let open = ["requests_in_flight", "downstream_connections"];
@@ -88,19 +113,11 @@ async fn what_it_holds_after_half_an_hour_of_everything_is_what_it_held_before()
         .await;
         sleep(SETTLE).await;
     };
-    storm(WARM_UP, &mut |_| false).await;
-    let before = Sample::of(&pillion, &load, Duration::ZERO);
+    storm(WARM_UP, None).await;
+    let before = Sample::of(&pillion, &load, Duration::ZERO).await;
     let mut record = Record::default();
-    let step = length / 40;
-    storm(length, &mut |at| {
-        let due = step * u32::try_from(record.len()).unwrap() <= at;
-        if due {
-            record.push(Sample::of(&pillion, &load, at));
-        }
-        due
-    })
-    .await;
-    let after = Sample::of(&pillion, &load, length);
+    storm(length, Some(&mut record)).await;
+    let after = Sample::of(&pillion, &load, length).await;
 
     let (answered, failed) = (load.answered.load(Relaxed), load.failed.load(Relaxed));
     let metrics = pillion.metrics().await;
@@ -108,10 +125,15 @@ async fn what_it_holds_after_half_an_hour_of_everything_is_what_it_held_before()
     let text = format!(
         "{record}\nat rest before {before}\nat rest after  {after}\n\n{answered} calls were answered, \
          {failed} failed because their endpoint died under them\n{} changes of endpoints, {} of them \
-         died; etcd was killed or frozen {} times\n{} reloads, {} events of the registry, {} attempts\n",
+         died; etcd was killed or frozen {} times; {} changes of live policy\n{} certificates, {} TLS \
+         handshakes\n{} pages of the admin address\n{} reloads, {} events of the registry, {} attempts\n",
         site.changes.load(Relaxed),
         site.deaths.load(Relaxed),
         site.outages.load(Relaxed),
+        site.policies.load(Relaxed),
+        secret.rotations.load(Relaxed),
+        counted("tls_handshakes_total"),
+        asked.load(Relaxed),
         counted("config_reloads_total"),
         counted("source_events_total"),
         counted("attempts_total"),
@@ -119,6 +141,12 @@ async fn what_it_holds_after_half_an_hour_of_everything_is_what_it_held_before()
     println!("{text}");
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/soak.txt"), &text).unwrap();
     assert_eq!(load.wrong.load(Relaxed), 0, "answers that were not the endpoint's");
+    assert_eq!(
+        secret.refusals(),
+        [""; 0],
+        "no certificate was replaced at the cost of a connection"
+    );
+    assert_eq!(counted("tls_handshake_failures_total"), 0.0);
     assert!(failed * 100 < answered, "{failed} of {answered} calls failed");
     record.judge(&before, &after);
 }

@@ -11,6 +11,11 @@ const MEMORY: f64 = 8.0;
 /// Files that an end may have more: connections to etcd and the watch of it.
 const FILES: usize = 4;
 
+/// Tasks that an end may have more: as files.
+const TASKS: usize = 8;
+/// Looks on the way.
+const LOOKS: u32 = 40;
+
 /// At one time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
@@ -19,18 +24,21 @@ pub(crate) struct Sample {
     memory: f64,
     files: usize,
     threads: usize,
+    /// Of all threads.
+    tasks: usize,
     answered: usize,
     failed: usize,
 }
 
 impl Sample {
-    pub(crate) fn of(pillion: &Pillion, load: &Load, at: Duration) -> Self {
-        let tasks = fs::read_dir(format!("/proc/{}/task", pillion.id())).unwrap();
+    pub(crate) async fn of(pillion: &Pillion, load: &Load, at: Duration) -> Self {
+        let threads = fs::read_dir(format!("/proc/{}/task", pillion.id())).unwrap();
         Self {
             at,
             memory: pillion.memory().0 as f64 / f64::from(1 << 20),
             files: pillion.open_files(),
-            threads: tasks.count(),
+            threads: threads.count(),
+            tasks: pillion.metrics().await.sum("tasks", &[]) as usize,
             answered: load.answered.load(Relaxed),
             failed: load.failed.load(Relaxed),
         }
@@ -39,10 +47,10 @@ impl Sample {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, memory, files, threads, answered, failed } = self;
+        let Self { at, memory, files, threads, tasks, answered, failed } = self;
         let at = at.as_secs();
         write!(f, "{at:>6} s {memory:>8.1} MiB {files:>6} files {threads:>4} threads ")?;
-        write!(f, "{answered:>9} answered {failed:>6} failed")
+        write!(f, "{tasks:>5} tasks {answered:>9} answered {failed:>6} failed")
     }
 }
 
@@ -55,8 +63,9 @@ impl Record {
         self.0.push(sample);
     }
 
-    pub(crate) const fn len(&self) -> usize {
-        self.0.len()
+    /// Whether it is time for another look.
+    pub(crate) fn is_due(&self, at: Duration, length: Duration) -> bool {
+        length / LOOKS * u32::try_from(self.0.len()).unwrap() <= at
     }
 
     /// MiB by which memory grows over the whole time, by the line that fits the samples best.
@@ -80,6 +89,7 @@ impl Record {
         assert!(more < MEMORY, "memory at rest grew by {more:.1} MiB");
         assert!(after.files <= before.files + FILES, "files: {} to {}", before.files, after.files);
         assert!(after.threads <= before.threads, "threads: {before} to {after}");
+        assert!(after.tasks <= before.tasks + TASKS, "tasks: {before} to {after}");
         assert!(after.answered > before.answered + 1000, "hardly anything was called");
     }
 }
@@ -97,7 +107,7 @@ mod tests {
     fn sample(at: u64, memory: f64) -> Sample {
         let at = Duration::from_secs(at);
         let answered = at.as_secs() as usize * 100;
-        Sample { at, memory, files: 30, threads: 5, answered, failed: 0 }
+        Sample { at, memory, files: 30, threads: 5, tasks: 40, answered, failed: 0 }
     }
 
     /// Half an hour with `growth` MiB more at its end, and noise.
@@ -125,6 +135,13 @@ mod tests {
     #[should_panic(expected = "files")]
     fn files_that_stay_open_are_found() {
         let after = Sample { files: 40, ..sample(1800, 48.0) };
+        half_an_hour(0.0).judge(&sample(0, 48.0), &after);
+    }
+
+    #[test]
+    #[should_panic(expected = "tasks")]
+    fn tasks_that_do_not_end_are_found() {
+        let after = Sample { tasks: 50, ..sample(1800, 48.0) };
         half_an_hour(0.0).judge(&sample(0, 48.0), &after);
     }
 }

@@ -1,4 +1,4 @@
-//! What does not last: endpoints, their records, and the etcd that has them.
+//! What does not last: endpoints, their records, live policy, and the etcd that has them.
 
 use std::{
     net::SocketAddr,
@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::backend::Backend;
 use crate::etcd::Etcd;
+use crate::secret::{self, Secret};
 
 /// One for each way to connect.
 pub(crate) const SERVICES: [&str; 3] = ["fresh", "warm", "pooled"];
@@ -34,6 +35,7 @@ pub(crate) struct Site {
     pub(crate) changes: AtomicUsize,
     pub(crate) deaths: AtomicUsize,
     pub(crate) outages: AtomicUsize,
+    pub(crate) policies: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ struct State {
 }
 
 impl Site {
-    pub(crate) async fn start(etcd: Etcd, folder: &Path) -> Self {
+    pub(crate) async fn start(etcd: Etcd, folder: &Path, secret: &Secret) -> Self {
         let mut endpoints = Vec::new();
         for service in SERVICES {
             for _ in 0..ENDPOINTS {
@@ -53,9 +55,13 @@ impl Site {
                 endpoints.push((service, backend));
             }
         }
-        let [changes, deaths, outages] = Default::default();
+        for address in secret.addresses() {
+            etcd.put(&key(secret::SERVICE, address), &value(address, 100)).await;
+        }
+        let [changes, deaths, outages, policies] = Default::default();
         let (url, folder) = (etcd.url(), folder.to_owned());
-        Self { state: Mutex::new(State { etcd, endpoints }), url, folder, changes, deaths, outages }
+        let state = Mutex::new(State { etcd, endpoints });
+        Self { state, url, folder, changes, deaths, outages, policies }
     }
 
     /// A configuration; the one after it says something else.
@@ -63,9 +69,16 @@ impl Site {
         let services =
             SERVICES.map(|name| format!("[service.{name}]\nconnection = \"{name}\"\n")).concat();
         let balance = ["p2c", "peak_ewma", "round_robin", "ring_hash"][number % 4];
+        let registration = format!(
+            "[[register]]\nservice = \"pay\"\nid = \"soak\"\naddress = \"10.0.0.5:9000\"\nsource = \"main\"\n\
+             weight = {}\nttl = \"5s\"\nhealth = {{ kind = \"none\" }}\n",
+            number + 1
+        );
+        // Now and then there is none.
+        let registration = if number % 4 == 3 { "" } else { &registration };
         format!(
-            "state_dir = {:?}\n[defaults]\nbalance = \"{balance}\"\n{services}\n[[source]]\n\
-             endpoints = [\"{}\"]\n",
+            "state_dir = {:?}\n[policy]\n[defaults]\nbalance = \"{balance}\"\n{services}\n[[source]]\n\
+             name = \"main\"\nformat = \"etcd-naming\"\nendpoints = [\"{}\"]\n{registration}",
             self.folder, self.url
         )
     }
@@ -82,6 +95,9 @@ impl Site {
                     state.outage(random.bool()).await;
                     site.outages.fetch_add(1, Relaxed);
                     outage = Instant::now() + Duration::from_secs(random.u64(15..45));
+                } else if random.u8(..8) == 0 {
+                    state.policy(&mut random).await;
+                    site.policies.fetch_add(1, Relaxed);
                 } else {
                     let died = state.change(&mut random).await;
                     site.deaths.fetch_add(usize::from(died), Relaxed);
@@ -101,6 +117,9 @@ impl Site {
             let (key, value) = (key(service, backend.address()), value(backend.address(), 100));
             state.etcd.put(&key, &value).await;
         }
+        for service in SERVICES {
+            state.etcd.delete(&policy_key(service)).await;
+        }
     }
 }
 
@@ -116,6 +135,17 @@ impl State {
             sleep(Duration::from_secs(12)).await;
             self.etcd.thaw();
         }
+    }
+
+    /// A service gets a live policy, one that nobody can read, or none.
+    async fn policy(&self, random: &mut Rng) {
+        let key = policy_key(random.choice(&SERVICES).unwrap());
+        let value = match random.u8(..4) {
+            0 => return self.etcd.delete(&key).await,
+            1 => "attempts = \"many\"".to_owned(),
+            _ => format!("attempts = {}\nslow_start = \"{}s\"", random.u8(2..5), random.u8(..9)),
+        };
+        self.etcd.put(&key, &value).await;
     }
 
     /// One endpoint gets another weight, goes away, or dies and has a successor; whether it died.
@@ -161,6 +191,10 @@ impl State {
 
 fn key(service: &str, address: SocketAddr) -> String {
     format!("{service}/{address}")
+}
+
+fn policy_key(service: &str) -> String {
+    format!("/pillion/policy/service/{service}")
 }
 
 fn value(address: SocketAddr, weight: u32) -> String {

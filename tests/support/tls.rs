@@ -42,6 +42,17 @@ impl Authority {
         authority
     }
 
+    /// One that this one has signed, good from one time to the other, in a folder below its own.
+    #[allow(dead_code, reason = "tests/behaviour uses it")]
+    pub(crate) fn sign_authority(&self, name: &str, from: SystemTime, to: SystemTime) -> Self {
+        let (cert, key) = self.sign_as(name, "DNS:none", "CA:TRUE", from, to);
+        let authority = Self { folder: self.folder.join(format!("of-{name}")) };
+        fs::create_dir(&authority.folder).unwrap();
+        fs::rename(cert, authority.cert()).unwrap();
+        fs::rename(key, authority.folder.join("ca.key")).unwrap();
+        authority
+    }
+
     /// Its own certificate.
     pub(crate) fn cert(&self) -> PathBuf {
         self.folder.join("ca.pem")
@@ -68,6 +79,17 @@ impl Authority {
         from: SystemTime,
         to: SystemTime,
     ) -> (PathBuf, PathBuf) {
+        self.sign_as(name, names, "CA:FALSE", from, to)
+    }
+
+    fn sign_as(
+        &self,
+        name: &str,
+        names: &str,
+        constraints: &str,
+        from: SystemTime,
+        to: SystemTime,
+    ) -> (PathBuf, PathBuf) {
         let at = |end: &str| self.folder.join(format!("{name}.{end}"));
         let (cert, key, request, config) = (at("pem"), at("key"), at("csr"), at("cnf"));
         openssl(&[
@@ -91,7 +113,7 @@ impl Authority {
             "[ca]\ndefault_ca = d\n[d]\ndatabase = {folder}/{name}.index\nnew_certs_dir = {folder}\n\
              default_md = sha256\npolicy = p\nrand_serial = yes\nx509_extensions = e\n\
              [p]\ncommonName = supplied\n\
-             [e]\nsubjectAltName = {names}\nbasicConstraints = critical,CA:FALSE\n"
+             [e]\nsubjectAltName = {names}\nbasicConstraints = critical,{constraints}\n"
         );
         fs::write(&config, text_of).unwrap();
         openssl(&[

@@ -5,9 +5,10 @@
 mod sources {
     pub mod formats;
     pub mod model;
+    pub mod networks;
 }
 
-pub use sources::{formats, model};
+pub use sources::{formats, model, networks};
 
 use formats::{Layout, Reading};
 
