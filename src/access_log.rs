@@ -18,35 +18,27 @@ use tokio::time::Instant;
 use crate::{
     call::{CallMeta, Outcome, Spent, millis},
     config::AccessLog as Form,
-    live::Live,
 };
 
 /// Lines that may wait to be written.
 const WAITING: usize = 4096;
 
 /// Where workers put their lines. Cloning shares the writer.
-#[derive(Clone, Debug)]
-pub struct AccessLog {
-    live: Arc<Live>,
-    writer: Arc<OnceLock<SyncSender<String>>>,
-}
+///
+/// The writer starts with the first line.
+#[derive(Clone, Debug, Default)]
+pub struct AccessLog(Arc<OnceLock<SyncSender<String>>>);
 
 impl AccessLog {
-    /// Writes in the form that the newest settings ask for. The writer starts with the first line.
-    pub fn new(live: Arc<Live>) -> Self {
-        Self { live, writer: Arc::default() }
-    }
-
     /// Writes the line of a call that is over at `now`, if lines are wanted.
-    pub fn write(&self, call: &CallMeta, outcome: Outcome, now: Instant) {
-        let form = self.live.load().access_log;
+    pub fn write(&self, form: Form, call: &CallMeta, outcome: Outcome, now: Instant) {
         if form == Form::Off {
             return;
         }
         let line = Line::new(call, outcome, now);
         let text = if form == Form::Json { line.json() } else { line.text() };
         // A full queue means that nobody reads: the line is lost, the call is not.
-        let _ = self.writer.get_or_init(start).try_send(text);
+        let _ = self.0.get_or_init(start).try_send(text);
     }
 }
 

@@ -136,7 +136,7 @@ async fn control(
     let collector = RegistrationCollector::new(registrations.clone())?;
     metrics.registry().register(Box::new(collector))?;
     let (recent, intake) = Recent::start();
-    let access_log = AccessLog::new(Arc::clone(&live));
+    let access_log = AccessLog::default();
     let gates = Gates::default();
     gates.set_max_in_flight(settings.max_in_flight);
     let warden = Warden::new(Arc::clone(&live), clients.clone(), metrics.clone());

@@ -1,18 +1,26 @@
 //! Settings as the workers read them: swapped whole on a reload, read by one load a call.
 
-use std::{ops::Deref, sync::Arc};
+use std::{cell::Ref, ops::Deref, sync::Arc};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 use http::{HeaderName, HeaderValue};
 
 use crate::{
     config::{Node, Settings},
+    model::{Newest, Seen},
     route::Routes,
 };
 
 /// The newest settings. A reload replaces them; calls that have begun keep what they started with.
 #[derive(Debug)]
-pub struct Live(ArcSwap<Effective>);
+pub struct Live(Newest<Effective>);
+
+/// The newest settings as one worker reads them, with each call.
+#[derive(Debug)]
+pub struct Followed {
+    live: Arc<Live>,
+    seen: Seen<Effective>,
+}
 
 /// Settings, with what the path of a call needs of them worked out once.
 #[derive(Debug)]
@@ -27,7 +35,7 @@ pub struct Effective {
 impl Live {
     /// Starts with `settings`.
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self(ArcSwap::from_pointee(Effective::new(settings)))
+        Self(Newest::new(Effective::new(settings)))
     }
 
     /// The newest settings.
@@ -37,7 +45,20 @@ impl Live {
 
     /// Puts new settings in force: the next call uses them.
     pub fn replace(&self, settings: Arc<Settings>) {
-        self.0.store(Arc::new(Effective::new(settings)));
+        self.0.replace(Arc::new(Effective::new(settings)));
+    }
+}
+
+impl Followed {
+    /// Follows what `live` has.
+    pub fn new(live: Arc<Live>) -> Self {
+        let seen = Seen::new(&live.0);
+        Self { live, seen }
+    }
+
+    /// The newest settings.
+    pub fn newest(&self) -> Ref<'_, Arc<Effective>> {
+        self.seen.newest(&self.live.0)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     discovery::Directory,
     drain::Drain,
     limit::Gates,
-    live::Live,
+    live::{Followed, Live},
     memory::Memory,
     metrics::Metrics,
     middleware::{
@@ -58,14 +58,15 @@ pub fn chain(
     let Parts { metrics, live, tables, reports, .. } = parts;
     let views = Views::new(metrics, Arc::clone(live), tables.clone(), reports.clone());
     let views = Rc::new(views);
+    let followed = Rc::new(Followed::new(Arc::clone(live)));
     let (log, recent) = (parts.access_log.clone(), parts.recent.clone());
-    let observe = ObserveLayer::new(Rc::clone(&views), log, recent);
+    let observe = ObserveLayer::new(Rc::clone(&views), Rc::clone(&followed), log, recent);
     let connect = ConnectLayer::new(Connector::new(parts.clients.clone()), parts.directory.clone());
     ServiceBuilder::new()
         .layer(observe)
         .layer(AdmitLayer::new(drain, parts.gates.clone()))
-        .layer(HeadersLayer::new(Arc::clone(&parts.live)))
-        .layer(ResolveLayer::new(Arc::clone(&parts.live), parts.directory.clone(), views))
+        .layer(HeadersLayer::new(Rc::clone(&followed)))
+        .layer(ResolveLayer::new(followed, parts.directory.clone(), views))
         .layer(LimitLayer::new(parts.gates.clone()))
         .layer(DeadlineLayer)
         .layer(FaultLayer)

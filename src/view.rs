@@ -66,6 +66,7 @@ pub struct ServiceView {
 
 /// What has been worked out for one snapshot.
 struct Prepared {
+    version: u64,
     snapshot: Arc<Snapshot>,
     choices: HashMap<(Arc<str>, ByPointer), Rc<Chooser>, RandomState>,
     last: Option<(Arc<str>, Arc<Policy>, Rc<Chooser>)>,
@@ -118,8 +119,7 @@ impl Views {
 
 impl ServiceView {
     fn new(service: Arc<Service>, metrics: Rc<ServiceMetrics>, means: Rc<Means>) -> Self {
-        let snapshot = Arc::clone(&service.snapshot());
-        let prepared = RefCell::new(Prepared::new(snapshot));
+        let prepared = RefCell::new(Prepared::new(&service));
         Self {
             service,
             means,
@@ -202,18 +202,19 @@ impl ServiceView {
     }
 
     fn current(&self) -> std::cell::RefMut<'_, Prepared> {
-        let snapshot = self.service.snapshot();
         let mut prepared = self.prepared.borrow_mut();
-        if !Arc::ptr_eq(&snapshot, &prepared.snapshot) {
-            *prepared = Prepared::new(Arc::clone(&snapshot));
+        if prepared.version != self.service.version() {
+            *prepared = Prepared::new(&self.service);
         }
         prepared
     }
 }
 
 impl Prepared {
-    fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, choices: HashMap::default(), last: None, pins: None }
+    fn new(service: &Service) -> Self {
+        // The version first: a snapshot that is replaced in between is prepared once more.
+        let (version, snapshot) = (service.version(), Arc::clone(&service.snapshot()));
+        Self { version, snapshot, choices: HashMap::default(), last: None, pins: None }
     }
 
     fn choice(

@@ -30,6 +30,8 @@ LOADS = [
     ("fresh", PILLION, 8, 32, MESSAGE, 20_000),
     ("warm", PILLION, 8, 32, MESSAGE, 20_000),
     ("policy", EVERYTHING, 8, 32, MESSAGE, 50_000),
+    ("tls", PILLION, 8, 32, MESSAGE, 30_000),
+    ("tls-fresh", PILLION, 8, 32, MESSAGE, 5_000),
 ]
 END_LIMIT = 30.0
 """Seconds that the proxy may take to drain and write its counts."""
@@ -56,7 +58,8 @@ def _train(
     (proxy,) = (proxy for proxy in PROXIES if proxy.name == name)
     with tempfile.TemporaryDirectory(prefix="pillion-train-") as folder:
         scratch = Path(folder)
-        site = Site(proxy, program, "0", "1", 0, scratch)
+        tls = mode.startswith("tls")
+        site = Site(proxy, program, "0", "1", 0, scratch, tls=tls)
         request = scratch / "request"
         request.write_bytes(backends.message(message))
         shape = load.Shape(connections, streams, request, message)

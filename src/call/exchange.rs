@@ -12,7 +12,7 @@ use h2::{Reason as Code, RecvStream, SendStream, client::ResponseFuture};
 use http::{HeaderMap, Request, response};
 
 use super::{
-    AttemptError, Call, CallError, CallMeta, Outcome, Progress,
+    AttemptError, Call, CallError, CallMeta, Kind, Outcome, Progress,
     foreign::is_foreign,
     pump::{Ended, Pump, Tap},
     sound::fault,
@@ -122,7 +122,8 @@ impl Exchange {
                     return Poll::Ready(Err(Failed::Malformed(fault)));
                 }
                 let seen = Seen::new(&head, &body);
-                self.answer = Answer::Here { pump: Pump::new(body), seen };
+                let has_trailers = self.call.meta.kind == Kind::Grpc;
+                self.answer = Answer::Here { pump: Pump::new(body, has_trailers), seen };
                 Poll::Ready(Ok(head))
             }
             Err(error) => Poll::Ready(Err(Failed::Upstream(error))),
@@ -252,8 +253,7 @@ impl Exchange {
             Failed::Broken(error) => self.lost(&error),
             Failed::Malformed(fault) => {
                 let meta = &self.call.meta;
-                let (service, address) =
-                    (meta.target().view.name(), &meta.endpoint().record.address);
+                let (service, address) = (meta.target().view.name(), meta.address());
                 let text = format!("service {service}: {address} answered with {fault}");
                 CallError::new(Reason::UpstreamProtocol, text)
             }
@@ -269,7 +269,7 @@ impl Exchange {
     pub fn time_out(self, limit: Duration) -> AttemptError {
         self.gave_up();
         let meta = &self.call.meta;
-        let (service, address) = (meta.target().view.name(), &meta.endpoint().record.address);
+        let (service, address) = (meta.target().view.name(), meta.address());
         let limit = humantime::format_duration(limit);
         let text = format!(
             "service {service}: the answer of {address} did not begin within {limit}, \
@@ -309,7 +309,7 @@ impl Exchange {
 
     fn lost(&self, error: &h2::Error) -> CallError {
         let meta = &self.call.meta;
-        let (service, address) = (meta.target().view.name(), &meta.endpoint().record.address);
+        let (service, address) = (meta.target().view.name(), meta.address());
         if error.is_library() {
             let text = format!("service {service}: {address} sent what is not HTTP/2: {error}");
             return CallError::new(Reason::UpstreamProtocol, text);
@@ -346,7 +346,7 @@ fn is_proof_of_no_work(error: &h2::Error) -> bool {
 }
 
 fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &h2::Error) -> AttemptError {
-    let (service, address) = (call.meta.target().view.name(), &call.meta.endpoint().record.address);
+    let (service, address) = (call.meta.target().view.name(), call.meta.address());
     let text = format!("service {service}: {address} did not take the call: {error}");
     let error = CallError::new(Reason::ConnectFailed, text);
     AttemptError { error, outcome, progress: Progress::Unprocessed(call) }

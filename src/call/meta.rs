@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, OnceCell, Ref, RefCell},
     fmt,
     net::IpAddr,
     rc::Rc,
@@ -20,7 +20,7 @@ use crate::{
     config::Policy,
     limit::Permit,
     metrics::AttemptOutcome,
-    model::{Endpoint, GrpcStatus, InFlight, Reason, Selectors, ServiceName, Statuses},
+    model::{Address, Endpoint, GrpcStatus, InFlight, Reason, Selectors, ServiceName, Statuses},
     route::Rule,
     view::ServiceView,
 };
@@ -265,10 +265,19 @@ impl CallMeta {
     ///
     /// # Panics
     /// Before `balance`; stages below it may rely on it.
-    pub fn endpoint(&self) -> Arc<Endpoint> {
-        let tried = self.tried.borrow();
-        let current = tried.get(self.ledger.current()).or_else(|| tried.last());
-        current.cloned().expect("`balance` has chosen an endpoint")
+    pub fn endpoint(&self) -> Ref<'_, Arc<Endpoint>> {
+        Ref::map(self.tried.borrow(), |tried| {
+            let current = tried.get(self.ledger.current()).or_else(|| tried.last());
+            current.expect("`balance` has chosen an endpoint")
+        })
+    }
+
+    /// Address of the endpoint of the current attempt.
+    ///
+    /// # Panics
+    /// As [`Self::endpoint`].
+    pub fn address(&self) -> Address {
+        self.endpoint().record.address.clone()
     }
 
     /// Number of the current attempt, from 1; 0 before the first.

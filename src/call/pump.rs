@@ -28,6 +28,9 @@ pub(super) struct Pump {
     piece: Bytes,
     /// Whether the piece is the last.
     last: bool,
+    /// Whether trailers are expected behind the data. That a piece is the last is then not asked for with
+    /// each: it costs a lock, and an answer that ends without them ends with one frame more.
+    has_trailers: bool,
     /// Whether what comes after the piece is known not to be data.
     trailers_are_next: bool,
     /// Trailers that have been looked at, and not handed over yet; empty where there are none.
@@ -65,9 +68,10 @@ pub(super) enum Ended {
 
 impl Pump {
     /// From a stream of which nothing has been read, to one on which nothing but the head was sent.
-    pub(super) const fn new(from: RecvStream) -> Self {
+    pub(super) const fn new(from: RecvStream, has_trailers: bool) -> Self {
         Self {
             from,
+            has_trailers,
             piece: Bytes::new(),
             last: false,
             trailers_are_next: false,
@@ -160,7 +164,7 @@ impl Pump {
                     return Poll::Ready(Ok(()));
                 }
             }
-            self.last = self.from.is_end_stream();
+            self.last = !self.has_trailers && self.from.is_end_stream();
             if self.piece.len() < SMALL && !self.last {
                 self.gather(cx)?;
             }

@@ -56,7 +56,10 @@ enum Replay {
 impl Upload {
     /// The body as it comes from downstream.
     pub const fn new(body: RecvStream) -> Self {
-        Self { pump: Some(Pump::new(body)), kept: Kept::new(Pieces::new_const(), Replay::Keep) }
+        Self {
+            pump: Some(Pump::new(body, false)),
+            kept: Kept::new(Pieces::new_const(), Replay::Keep),
+        }
     }
 
     /// Whether there is no body at all: the head ends the call.

@@ -7,6 +7,8 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::{Future, poll_fn},
+    pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -77,6 +79,8 @@ struct Connections {
 struct Shared {
     /// None once it takes no more calls; h2 then closes it after the last.
     send: RefCell<Option<SendRequest<Bytes>>>,
+    /// Most calls that the peer takes at a time.
+    most: Cell<usize>,
     in_use: Cell<usize>,
     /// Whether it has had a call.
     is_used: Cell<bool>,
@@ -208,9 +212,11 @@ impl Connections {
 
     fn add(self: &Rc<Self>, dialed: Dialed) {
         let Dialed { send, wire, open, .. } = dialed;
-        self.streams.set(send.current_max_send_streams().max(1));
+        let most = send.current_max_send_streams();
+        self.streams.set(most.max(1));
         let shared = Rc::new(Shared {
             send: RefCell::new(Some(send)),
+            most: Cell::new(most),
             in_use: Cell::new(0),
             is_used: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
@@ -258,7 +264,7 @@ impl Shared {
     fn take(&self) -> Option<Option<SendRequest<Bytes>>> {
         let mut sender = self.send.borrow_mut();
         let send = sender.as_mut()?;
-        if self.in_use.get() >= send.current_max_send_streams() {
+        if self.in_use.get() >= self.most.get() {
             return None;
         }
         // A connection that ends, or was told GOAWAY, says so here, before anything is sent.
@@ -273,6 +279,16 @@ impl Shared {
         };
         self.in_use.update(|in_use| in_use + 1);
         Some(own)
+    }
+
+    /// Moves the connection on. What the peer allows changes here and nowhere else, and is asked for here:
+    /// it costs a lock, and there are many calls for each turn of their connection.
+    fn advance(&self, wire: &mut Wire, cx: &mut Context<'_>) -> Poll<()> {
+        let going = Pin::new(wire).poll(cx).map(drop);
+        if let Some(send) = &*self.send.borrow() {
+            self.most.set(send.current_max_send_streams());
+        }
+        going
     }
 
     fn close(&self) {
@@ -331,7 +347,7 @@ async fn drive(
     let pings = wire.ping_pong();
     tokio::select! {
         biased;
-        _ = &mut *wire => {}
+        () = poll_fn(|cx| shared.advance(&mut wire, cx)) => {}
         () = until_silent(pings, &shared) => {}
     }
     if let Some(connections) = connections.upgrade() {

@@ -176,7 +176,7 @@ fn most_on_one(target: &Target) -> u32 {
 /// Where no endpoint is left, one that refused the call may be asked once more: a GOAWAY ends a
 /// connection, not an endpoint, and a service with one endpoint must outlive it.
 fn choose_again(meta: &CallMeta) -> bool {
-    let refused = meta.endpoint();
+    let refused = Arc::clone(&meta.endpoint());
     if meta.asked_again.replace(true) || refused.load.is_gone() {
         return false;
     }

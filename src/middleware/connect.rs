@@ -65,18 +65,18 @@ where
     }
 
     fn call(&mut self, call: Box<Call>) -> Connecting<S> {
-        let (target, endpoint) = (call.meta.target(), call.meta.endpoint());
         let Parts { connector, .. } = &*self.parts;
+        let (target, endpoint) = (call.meta.target(), call.meta.endpoint());
+        let (service, metrics) = (target.view.name(), &target.view.metrics);
         let ready = connector.ready(&endpoint, &target.policy);
-        let metrics = &target.view.metrics;
-        let service = target.view.name();
         connector.prepare(&endpoint, service, &target.policy, metrics);
+        drop(endpoint);
         if let Some(upstream) = ready {
             return Connecting::There { going: self.inner.call(Connected { call, upstream }) };
         }
         // Not less time for a call whose deadline is near: `deadline` ends that by itself, and others may
         // be waiting for the same connection.
-        let dialing = connector.dial(&endpoint, service, &target.policy, metrics);
+        let dialing = connector.dial(&call.meta.endpoint(), service, &target.policy, metrics);
         call.meta.ledger.dials();
         let (parts, inner) = (Rc::clone(&self.parts), self.inner.clone());
         Connecting::Dialing { dialing, call: Some(call), inner, parts }

@@ -148,7 +148,7 @@ pub(crate) fn exceeded(meta: &CallMeta) -> CallError {
     let limit = humantime::format_duration(limit);
     let place = match meta.attempt() {
         0 => "before an endpoint was chosen".to_owned(),
-        attempt => format!("in attempt {attempt}, on {}", meta.endpoint().record.address),
+        attempt => format!("in attempt {attempt}, on {}", meta.address()),
     };
     let spent = Spent::new(meta, now, Some(AttemptOutcome::Cancelled)).to_string();
     let spent = if spent.is_empty() { spent } else { format!(" ({spent})") };

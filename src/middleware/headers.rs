@@ -3,6 +3,7 @@
 mod via;
 
 use std::{
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -14,7 +15,7 @@ use tower::{Layer, Service};
 
 use crate::{
     call::{Call, CallError, CallMeta},
-    live::Live,
+    live::Followed,
     model::{Reason, Selectors, stable_hash},
 };
 
@@ -28,18 +29,18 @@ const EACH_ANOTHER: [&str; 4] = ["traceparent", "tracestate", "grpc-trace-bin", 
 
 /// Makes [`Headers`].
 #[derive(Clone, Debug)]
-pub struct HeadersLayer(Arc<Live>);
+pub struct HeadersLayer(Rc<Followed>);
 
 /// Reads headers meant for the proxy, and writes those that say who calls.
 #[derive(Clone, Debug)]
 pub struct Headers<S> {
     inner: S,
-    live: Arc<Live>,
+    live: Rc<Followed>,
 }
 
 impl HeadersLayer {
     /// Says who calls as the newest settings have it.
-    pub const fn new(live: Arc<Live>) -> Self {
+    pub const fn new(live: Rc<Followed>) -> Self {
         Self(live)
     }
 }
@@ -48,7 +49,7 @@ impl<S> Layer<S> for HeadersLayer {
     type Service = Headers<S>;
 
     fn layer(&self, inner: S) -> Headers<S> {
-        Headers { inner, live: Arc::clone(&self.0) }
+        Headers { inner, live: Rc::clone(&self.0) }
     }
 }
 
@@ -69,7 +70,7 @@ impl<S: Service<Box<Call>, Error = CallError>> Service<Box<Call>> for Headers<S>
         }
         // Here rather than with the attempt, most of which are the first.
         call.head.headers.insert(PILLION_ATTEMPT, HeaderValue::from_static("1"));
-        for (name, value) in &self.live.load().caller {
+        for (name, value) in &self.live.newest().caller {
             call.head.headers.insert(name.clone(), value.clone());
         }
         Either::Left(self.inner.call(call))

@@ -15,6 +15,7 @@ use crate::{
     access_log::AccessLog,
     call::{Call, CallMeta, Kind, Observer, Outcome},
     clock,
+    live::Followed,
     metrics::ServiceMetrics,
     model::GrpcStatus,
     recent::{Intake, Recorder},
@@ -35,15 +36,16 @@ pub struct Observe<S> {
 #[derive(Debug)]
 struct Counting {
     views: Rc<Views>,
+    live: Rc<Followed>,
     log: AccessLog,
     recorder: Recorder,
 }
 
 impl ObserveLayer {
-    /// Counts in the metrics of `views`, writes lines to `log`, and hands what failed or was slow to
-    /// `recent`.
-    pub fn new(views: Rc<Views>, log: AccessLog, recent: Intake) -> Self {
-        Self(Rc::new(Counting { views, log, recorder: Recorder::new(recent) }))
+    /// Counts in the metrics of `views`, writes lines to `log` in the form that `live` asks for, and hands
+    /// what failed or was slow to `recent`.
+    pub fn new(views: Rc<Views>, live: Rc<Followed>, log: AccessLog, recent: Intake) -> Self {
+        Self(Rc::new(Counting { views, live, log, recorder: Recorder::new(recent) }))
     }
 }
 
@@ -88,7 +90,7 @@ impl Observer for Counting {
             judge::ended(call, outcome);
         }
         count(metrics, call.kind, outcome, took);
-        self.log.write(call, outcome, now);
+        self.log.write(self.live.newest().access_log, call, outcome, now);
         self.recorder.ended(call, outcome, now);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     clock,
     config::{DirectResponse, Policy},
     discovery::{Directory, ResolveError},
-    live::{Effective, Live},
+    live::{Effective, Followed},
     model::{self, Reason, ServiceName, ServiceNameError},
     route::{Asked, Decision, Rule},
     view::{ServiceView, Views},
@@ -37,14 +37,14 @@ pub struct Resolve<S> {
 
 #[derive(Debug)]
 struct Lookup {
-    live: Arc<Live>,
+    live: Rc<Followed>,
     directory: Directory,
     views: Rc<Views>,
 }
 
 impl ResolveLayer {
     /// Decides by `live`, and asks `directory` about services that `views` has not met.
-    pub fn new(live: Arc<Live>, directory: Directory, views: Rc<Views>) -> Self {
+    pub fn new(live: Rc<Followed>, directory: Directory, views: Rc<Views>) -> Self {
         Self(Rc::new(Lookup { live, directory, views }))
     }
 }
@@ -105,7 +105,7 @@ struct Taken {
 impl Lookup {
     /// Finds route and service of a call, as far as this worker knows them.
     fn decide(&self, mut call: Box<Call>) -> Result<Found, CallError> {
-        let settings = self.live.load();
+        let settings = self.live.newest();
         let authority = call.head.uri.authority().map_or("", http::uri::Authority::as_str);
         let asked = Asked {
             authority,

@@ -12,16 +12,16 @@ use std::{
     time::Instant,
 };
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 
-use super::{Ejection, Endpoint, LastSeconds, ServiceName, Snapshot};
+use super::{Ejection, Endpoint, LastSeconds, Newest, ServiceName, Snapshot};
 
 /// One service that some source knows: its name and the pointer to its newest [`Snapshot`].
 ///
-/// Discovery stores snapshots, workers load them: one atomic load a call, no lock.
+/// Discovery stores snapshots, workers look with each call whether there is another: one load, no lock.
 pub struct Service {
     name: ServiceName,
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Newest<Snapshot>,
     /// Calls that the policy lets be tried again although an endpoint may have worked on them,
     pub retriable: LastSeconds,
     /// and how often that was done.
@@ -36,7 +36,7 @@ impl Service {
     pub fn new(snapshot: Snapshot) -> Self {
         Self {
             name: snapshot.service.clone(),
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot: Newest::new(snapshot),
             retriable: LastSeconds::default(),
             retries: LastSeconds::default(),
             calls: AtomicU64::new(0),
@@ -57,7 +57,12 @@ impl Service {
 
     /// Replaces the snapshot; the next pick uses it. Only discovery calls this.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.snapshot.store(snapshot);
+        self.snapshot.replace(snapshot);
+    }
+
+    /// Differs from what it was as soon as the snapshot does; see [`Newest::version`].
+    pub fn version(&self) -> u64 {
+        self.snapshot.version()
     }
 
     /// Leaves an endpoint out until it is decided what becomes of it. This and what follows acts on the
