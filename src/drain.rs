@@ -3,8 +3,14 @@
 //! The control thread says once that the process stops; each worker keeps a [`Drain`] for its
 //! connections and calls, because those must not cross threads.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
+use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
 
 /// How long calls that are still on their way to us are taken after connections were told to go
@@ -16,6 +22,10 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Drain {
     began: Cell<Option<Instant>>,
     begins: Notify,
+    /// Whether calls that are left end now,
+    ends_calls: Cell<bool>,
+    /// and who they are.
+    calls: RefCell<Slab<Waker>>,
 }
 
 impl Drain {
@@ -39,10 +49,50 @@ impl Drain {
     pub fn refuses_calls(&self) -> bool {
         self.began.get().is_some_and(|began| began.elapsed() > GRACE)
     }
+
+    /// Has calls that are left end by themselves: each can still be told why.
+    pub fn end_calls(&self) {
+        self.ends_calls.set(true);
+        self.calls.borrow().iter().for_each(|(_, call)| call.wake_by_ref());
+    }
+}
+
+/// How long a call may stay; not beyond [`Drain::end_calls`].
+#[derive(Debug)]
+pub struct Stay {
+    drain: Rc<Drain>,
+    place: Option<usize>,
+}
+
+impl Stay {
+    /// For one call.
+    pub const fn new(drain: Rc<Drain>) -> Self {
+        Self { drain, place: None }
+    }
+
+    /// Ready once the call has to end. All polls are by one task.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.drain.ends_calls.get() {
+            return Poll::Ready(());
+        }
+        if self.place.is_none() {
+            self.place = Some(self.drain.calls.borrow_mut().insert(cx.waker().clone()));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        // The waker may hold the last piece of a task: it goes when nothing is borrowed.
+        let _waker = self.place.map(|place| self.drain.calls.borrow_mut().remove(place));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -54,5 +104,20 @@ mod tests {
         assert!(!drain.refuses_calls());
         tokio::time::advance(GRACE + Duration::from_millis(1)).await;
         assert!(drain.refuses_calls());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_are_left_are_woken_to_end_and_those_that_have_ended_are_forgotten() {
+        let drain = Rc::new(Drain::default());
+        let stay = || {
+            let mut stay = Stay::new(Rc::clone(&drain));
+            async move { poll_fn(|cx| stay.poll(cx)).await }
+        };
+        let never = tokio::time::timeout(Duration::from_secs(3600), stay());
+        assert!(never.await.is_err());
+        assert!(drain.calls.borrow().is_empty());
+        tokio::join!(stay(), stay(), async { drain.end_calls() });
+        stay().await;
+        assert!(drain.calls.borrow().is_empty());
     }
 }

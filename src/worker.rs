@@ -42,6 +42,8 @@ pub enum Phase {
     Leaving,
     /// Let calls end, take no new connections.
     Draining,
+    /// Tell the calls that are left why they end.
+    Ending,
     /// Stop now.
     Stopped,
 }
@@ -166,10 +168,7 @@ async fn run(
                 Some(None) | None => taking = false,
             },
             changed = phase.changed() => {
-                if changed.is_err() || !phase.borrow().serves() {
-                    drain.begin();
-                }
-                if changed.is_err() || *phase.borrow() == Phase::Stopped {
+                if changed.is_err() || !heed(*phase.borrow(), &drain) {
                     return;
                 }
             }
@@ -179,10 +178,23 @@ async fn run(
     drain.begin();
     drop(open);
     // Ends when the last connection has dropped its end, or at once when told to stop.
-    tokio::select! {
-        _ = all_closed.recv() => {}
-        _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {}
+    while heed(*phase.borrow_and_update(), &drain) {
+        tokio::select! {
+            _ = all_closed.recv() => return,
+            changed = phase.changed() => if changed.is_err() { return },
+        }
     }
+}
+
+/// Does what a phase asks for; false where that is to stop at once.
+fn heed(phase: Phase, drain: &Drain) -> bool {
+    if !phase.serves() {
+        drain.begin();
+    }
+    if phase == Phase::Ending {
+        drain.end_calls();
+    }
+    phase != Phase::Stopped
 }
 
 /// Says what connections hold each time that the memory asks for it, and ends the heaviest.

@@ -3,13 +3,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{signal::unix::Signal, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    signal::unix::Signal,
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     live::Live,
     register::Registrations,
     worker::{Phase, Worker},
 };
+
+/// How long callers may take to be told that their calls were ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What there is to stop.
 pub(super) struct Running {
@@ -53,6 +61,8 @@ pub(super) async fn stop(running: Running, mut signals: Signals) {
             () = drained(&workers) => tracing::info!("drained"),
             () = sleep(limit) => {
                 tracing::warn!(?limit, "drain_timeout passed: ending the calls that are left");
+                phase.send_replace(Phase::Ending);
+                let _ = timeout(LAST_WORDS, drained(&workers)).await;
             }
         }
     };

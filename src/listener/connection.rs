@@ -169,7 +169,7 @@ where
                     calls = calls.wrapping_add(1);
                     guard.call_came();
                     // Boxed: the runtime moves what it is given several times.
-                    spawn_local(Box::pin(serve(request, respond, &guard, &memory, &mut chain)));
+                    spawn_local(Box::pin(serve(request, respond, &guard, &drain, &memory, &mut chain)));
                 }
                 Next::Breach(breach) => break breach,
                 Next::GoAway if !told => (told, linger) = (true, go_away(&mut connection)),

@@ -24,6 +24,7 @@ use crate::{
     alarm::{Alarm, Bell},
     call::{Broken, Call, CallError, CallMeta, Exchange, Head, Outcome, Reply, Terms, Upload},
     clock,
+    drain::{Drain, Stay},
     memory::{Memory, Stage},
     middleware::exceeded,
     model::Reason,
@@ -34,6 +35,7 @@ pub(super) fn serve<C>(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     guard: &Rc<Guard>,
+    drain: &Rc<Drain>,
     memory: &Memory,
     chain: &mut C,
 ) -> impl Future<Output = ()> + use<C>
@@ -58,7 +60,8 @@ where
             terms: Terms::default(),
         });
         let replying = chain.call(call);
-        Serving { call: finish(replying, respond, meta, burden), bell: Bell::default() }
+        let stay = Stay::new(Rc::clone(drain));
+        Serving { call: finish(replying, respond, meta, burden, stay), bell: Bell::default() }
     })
 }
 
@@ -94,11 +97,15 @@ async fn finish(
     mut respond: SendResponse<Bytes>,
     meta: Rc<CallMeta>,
     burden: Burden,
+    mut stay: Stay,
 ) {
     let reply = {
         let mut replying = pin!(replying);
         let mut asked = false;
         poll_fn(|cx| {
+            if stay.poll(cx).is_ready() {
+                return Poll::Ready(Some(Err(stopped())));
+            }
             // A call that was reset before anyone looked at it must not reach an endpoint.
             let first = !mem::replace(&mut asked, true);
             if first && respond.poll_reset(cx).is_ready() {
@@ -121,7 +128,7 @@ async fn finish(
         None => burden.guard().broke_off(&meta),
     }
     match reply {
-        Some(Ok(reply)) => relay(reply, respond, &meta, burden).await,
+        Some(Ok(reply)) => relay(reply, respond, &meta, burden, stay).await,
         Some(Err(error)) => {
             answer::refuse(&mut respond, &meta, &error);
             meta.fail(error);
@@ -136,6 +143,7 @@ async fn relay(
     mut respond: SendResponse<Bytes>,
     meta: &CallMeta,
     mut burden: Burden,
+    mut stay: Stay,
 ) {
     let Reply { mut head, mut exchange, mut deadline } = reply;
     answer::explain(&mut head.headers, meta);
@@ -149,42 +157,49 @@ async fn relay(
     let ended = poll_fn(|cx| {
         let going = poll_relay(cx, &mut exchange, &mut down, deadline.as_mut());
         if going.is_pending() {
+            if stay.poll(cx).is_ready() {
+                return Poll::Ready(Err(End::Stopped));
+            }
             let lost = patience.poll(cx, &mut exchange, &mut burden);
             return lost.map(|breach| Err(End::Untaken(breach)));
         }
         going
     })
     .await;
-    match ended {
-        Ok(()) => {}
-        Err(End::Broken(Broken::Cancelled)) => {}
+    let error = match ended {
+        Ok(()) | Err(End::Broken(Broken::Cancelled)) => return,
         Err(End::Broken(Broken::Reset(code))) => {
             meta.finish(Outcome::Reset);
-            down.send_reset(code);
-        }
-        Err(End::Broken(Broken::Lost(error))) => {
-            answer::break_off(&mut down, meta, &error);
-            meta.fail(error);
-        }
-        Err(End::Late) => {
-            let error = exceeded(meta);
-            answer::break_off(&mut down, meta, &error);
-            meta.fail(error);
+            return down.send_reset(code);
         }
         Err(End::Untaken(breach)) => {
             burden.guard().note(breach);
             let text = format!("the application does not take the answer; see {}", breach.as_str());
             meta.fail(CallError::new(Reason::Overloaded, text));
             // Trailers would have to wait behind what it does not take.
-            down.send_reset(Code::ENHANCE_YOUR_CALM);
+            return down.send_reset(Code::ENHANCE_YOUR_CALM);
         }
-    }
+        Err(End::Broken(Broken::Lost(error))) => error,
+        Err(End::Late) => exceeded(meta),
+        Err(End::Stopped) => stopped(),
+    };
+    answer::break_off(&mut down, meta, &error);
+    meta.fail(error);
+}
+
+/// Why a call that is left at the end of a drain has to end.
+fn stopped() -> CallError {
+    let text =
+        "this proxy is stopping, and drain_timeout has passed; the call may have been processed";
+    CallError::new(Reason::Draining, text)
 }
 
 /// How a relay ends early.
 enum End {
     Broken(Broken),
     Late,
+    /// With this proxy.
+    Stopped,
     /// The application does not take it.
     Untaken(Breach),
 }

@@ -8,8 +8,9 @@ use rustix::process::Signal;
 use tokio::{net::TcpStream, sync::Notify, time::sleep};
 
 use crate::backend::{Backend, Incoming, trailers};
-use crate::client::{Answer, Client, grpc};
+use crate::client::{Answer, Client, get, grpc, grpc_with, message};
 use crate::program::{Pillion, Program};
+use crate::python::PatientClient;
 use crate::raw::{END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, Wire, grpc_fields};
 use crate::wait::{soon, until};
 
@@ -88,19 +89,82 @@ async fn no_call_of_callers_that_keep_calling_is_lost() {
     }
 }
 
+/// A backend that ends no call. Where a call has the header `begin` it begins to answer.
+async fn endless() -> Backend {
+    Backend::start(|mut call: Incoming| async move {
+        if !call.head.headers.contains_key("begin") {
+            return call.never().await;
+        }
+        let mut answer = call.begin();
+        answer.send_data(Bytes::from(message(b"first")), false).unwrap();
+        call.hold(answer).await;
+    })
+    .await
+}
+
 #[tokio::test]
-async fn calls_that_do_not_end_are_ended_after_drain_timeout() {
-    let backend = Backend::start(Incoming::never).await;
+async fn calls_that_do_not_end_are_told_after_drain_timeout_that_the_proxy_stops() {
+    for connection in ["fresh", "pooled"] {
+        let backend = endless().await;
+        let config = format!("drain_timeout = \"300ms\"\n[defaults]\nconnection = {connection:?}");
+        let mut pillion = Pillion::start(&config, [backend.as_endpoint("echo")]).await;
+        let client = Client::connect(pillion.address()).await;
+        let silent = client.begin(grpc("echo")).await;
+        let begun = client.begin(grpc_with("echo", &[("begin", "1")])).await;
+        let other = client.begin(get("echo")).await;
+        let (head, mut body) = soon("its head", begun.answer).await.unwrap().into_parts();
+        assert!(soon("a message", body.data()).await.unwrap().is_ok());
+        backend.until("all have come", |counts| counts.calls == 3).await;
+        pillion.signal(Signal::INT);
+
+        let silent = soon("an answer", Answer::read(silent.answer)).await.unwrap();
+        assert!(silent.trailers.is_none(), "{silent:?}");
+        assert!(soon("the end", body.data()).await.is_none());
+        let trailers = soon("trailers", body.trailers()).await.unwrap();
+        let begun = Answer { head, body: Bytes::new(), trailers };
+        for answer in [silent, begun] {
+            let (status, reason) = (answer.grpc_status(), answer.header("pillion-error"));
+            assert_eq!((status, reason), (Some(14), Some("draining")), "{answer:?}");
+            let why = answer.header("grpc-message").unwrap();
+            assert!(why.contains("drain_timeout"), "{why}");
+        }
+        let other = soon("an answer", Answer::read(other.answer)).await.unwrap();
+        assert_eq!(other.head.status, 503);
+        assert_eq!(other.header("pillion-error"), Some("draining"));
+
+        assert!(pillion.ended().await.success());
+        backend.until("the calls are cancelled", |counts| counts.cancelled == 3).await;
+        assert!(pillion.log().contains("drain_timeout passed"), "{}", pillion.log());
+    }
+}
+
+#[tokio::test]
+async fn grpcio_is_told_after_drain_timeout_that_the_proxy_stops() {
+    let backend = endless().await;
     let mut pillion =
         Pillion::start("drain_timeout = \"300ms\"", [backend.as_endpoint("echo")]).await;
-    let client = Client::connect(pillion.address()).await;
-    let call = client.begin(grpc("echo")).await;
-    backend.until("the call has come", |counts| counts.calls == 1).await;
-    pillion.signal(Signal::INT);
-    assert!(soon("an error", Answer::read(call.answer)).await.is_err());
+    let client = PatientClient::start(pillion.address(), "echo");
+    backend.until("both calls have come", |counts| counts.calls == 2).await;
+    let told = client.told(|| pillion.signal(Signal::TERM)).await;
+    for call in ["unary", "download"] {
+        assert_eq!(told[call]["code"], "UNAVAILABLE", "{told}");
+        assert_eq!(told[call]["reason"], "draining", "{told}");
+        assert!(told[call]["details"].as_str().unwrap().contains("drain_timeout"), "{told}");
+    }
     assert!(pillion.ended().await.success());
-    backend.until("the call is cancelled", |counts| counts.cancelled == 1).await;
-    assert!(pillion.log().contains("drain_timeout passed"), "{}", pillion.log());
+}
+
+#[tokio::test]
+async fn who_takes_no_answers_does_not_hold_the_exit_after_drain_timeout() {
+    let backend = endless().await;
+    let mut pillion =
+        Pillion::start("drain_timeout = \"300ms\"", [backend.as_endpoint("echo")]).await;
+    let mut wire = Wire::connect(pillion.address()).await;
+    wire.send(&[Frame::headers(END_STREAM, 1, &grpc_fields("echo"))]).await;
+    backend.until("the call has come", |counts| counts.calls == 1).await;
+    pillion.signal(Signal::TERM);
+    // Nothing is read, and no PING answered.
+    assert!(pillion.ended().await.success());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -82,6 +82,48 @@ pub(crate) async fn call_with_retries(proxy: SocketAddr, authority: &str) -> i64
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the Python client failed:\n{errors}");
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// A client in Python with two calls that are not answered to their end; see `patient_client.py`.
+#[derive(Debug)]
+pub(crate) struct PatientClient {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl PatientClient {
+    /// Begins both calls.
+    pub(crate) fn start(proxy: SocketAddr, authority: &str) -> Self {
+        let mut child = python("patient_client.py")
+            .arg(proxy.to_string())
+            .arg(authority)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// What each of them was told in the end, once `cause` has been given after one of them had begun to
+    /// be answered.
+    pub(crate) async fn told(mut self, cause: impl FnOnce()) -> Value {
+        let mut begun = String::new();
+        let (mut client, begun) = tokio::task::spawn_blocking(move || {
+            self.lines.read_line(&mut begun).unwrap();
+            (self, begun)
+        })
+        .await
+        .unwrap();
+        assert_eq!(begun.trim(), "begun");
+        cause();
+        let told = tokio::task::spawn_blocking(move || {
+            let mut told = String::new();
+            client.lines.read_line(&mut told).unwrap();
+            client.child.wait().unwrap();
+            told
+        });
+        serde_json::from_str(&told.await.unwrap()).unwrap()
+    }
 }
 
 fn python(script: &str) -> Command {
