@@ -24,7 +24,7 @@ use crate::{
     descriptors::{self, Descriptors},
     discovery,
     limit::Gates,
-    listener::{BindError, Bound, Door, Troubles, bind},
+    listener::{BindError, Bound, Door, NewestLimits, Troubles, bind},
     live::Live,
     memory::Memory,
     metrics::Metrics,
@@ -162,11 +162,12 @@ async fn control(
         .collect::<io::Result<_>>()?;
     let workers = Arc::new(workers);
     let descriptors = Descriptors::share_out();
-    let mut accepting = JoinSet::new();
+    let (mut accepting, mut limits) = (JoinSet::new(), Vec::new());
     for ((listener, tls), configured) in listeners.into_iter().zip(tls).zip(&settings.listeners) {
         let gauge = metrics.downstream_connections(&listener.address());
-        let limits = Arc::clone(&configured.limits);
-        let door = Door::new(limits, gauge, &metrics, memory.clone(), descriptors.clone());
+        let newest_limits = NewestLimits::new(Arc::clone(&configured.limits));
+        limits.push((configured.address.clone(), newest_limits.clone()));
+        let door = Door::new(newest_limits, gauge, &metrics, memory.clone(), descriptors.clone());
         let troubles = Troubles::new(&metrics, &listener);
         let dealer = accept::Dealer { workers: Arc::clone(&workers), door, tls };
         accepting.spawn_local(accept::accept(
@@ -208,6 +209,7 @@ async fn control(
         path: loaded.path,
         load: reload,
         live: Arc::clone(&live),
+        limits,
         directory: directory.clone(),
         sources,
         registrations: registrations.clone(),

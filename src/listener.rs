@@ -17,5 +17,5 @@ mod why;
 pub use bind::{Accepted, BindError, Bound, Incoming, bind};
 pub use connection::{OfWorker, serve_connection};
 pub use guard::Guards;
-pub use limits::{Admitted, Breach, Breaches, Door, Place};
+pub use limits::{Admitted, Breach, Breaches, Door, NewestLimits, Place};
 pub use troubles::Troubles;

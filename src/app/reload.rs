@@ -6,9 +6,10 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
 use crate::{
-    config::{ConfigErrors, Settings},
+    config::{ConfigErrors, Listener, Settings, SocketPath},
     discovery::{Directory, Discovery},
     limit::Gates,
+    listener::NewestLimits,
     live::Live,
     metrics::Metrics,
     policy::Policy,
@@ -21,6 +22,8 @@ pub(super) struct Reload {
     pub(super) path: Option<PathBuf>,
     pub(super) load: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
     pub(super) live: Arc<Live>,
+    /// Of each listener, in the order in which they are bound.
+    pub(super) limits: Vec<(SocketPath, NewestLimits)>,
     pub(super) policy: Arc<Policy>,
     pub(super) directory: Directory,
     pub(super) sources: Discovery,
@@ -57,6 +60,13 @@ fn tell_supervisor() {
     }
 }
 
+/// What of the listeners is read at start only.
+fn places(settings: &Settings) -> Vec<Listener> {
+    let without_limits =
+        |listener: &Listener| Listener { limits: Arc::default(), ..listener.clone() };
+    settings.listeners.iter().map(without_limits).collect()
+}
+
 impl Reload {
     fn now(&mut self) {
         // Before it is ready for the first time, a reload must not say that it is.
@@ -80,7 +90,7 @@ impl Reload {
         for (key, differs) in [
             ("workers", before.workers != settings.workers),
             ("state_dir", before.state_dir != settings.state_dir),
-            ("listener", before.listeners != settings.listeners),
+            ("listener", places(&before) != places(&settings)),
             ("admin", before.admin != settings.admin),
         ] {
             if differs {
@@ -90,9 +100,21 @@ impl Reload {
         if before.sources != settings.sources {
             self.sources.reload(settings.sources.clone());
         }
+        self.set_limits(&settings.listeners);
         self.registrations.reload(&settings);
         self.gates.set_max_in_flight(settings.max_in_flight);
         self.policy.load(settings);
         tracing::info!("configuration reloaded");
+    }
+
+    /// Of two listeners with the same address, whose ports the system has chosen, the first is the first.
+    fn set_limits(&self, listeners: &[Listener]) {
+        let mut listeners: Vec<_> = listeners.iter().collect();
+        for (address, limits) in &self.limits {
+            let of_address = |listener: &&Listener| listener.address == *address;
+            if let Some(at) = listeners.iter().position(of_address) {
+                limits.set(Arc::clone(&listeners.remove(at).limits));
+            }
+        }
     }
 }

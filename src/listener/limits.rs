@@ -1,12 +1,13 @@
 //! Who is let in at a listener, and what is said of whoever goes beyond a limit.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     fmt,
     io::Write,
     net::{IpAddr, Shutdown},
     os::fd::{AsRawFd, RawFd},
+    rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -144,10 +145,30 @@ impl fmt::Display for Peer {
 /// Connections of each address that has any.
 type Peers = Arc<Mutex<HashMap<IpAddr, u32>>>;
 
+/// The limits of a listener for the connections that come from now on. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct NewestLimits(Rc<RefCell<Arc<ListenerLimits>>>);
+
+impl NewestLimits {
+    /// Begins with these.
+    pub fn new(limits: Arc<ListenerLimits>) -> Self {
+        Self(Rc::new(RefCell::new(limits)))
+    }
+
+    /// From now on these.
+    pub fn set(&self, limits: Arc<ListenerLimits>) {
+        *self.0.borrow_mut() = limits;
+    }
+
+    fn get(&self) -> Arc<ListenerLimits> {
+        Arc::clone(&self.0.borrow())
+    }
+}
+
 /// Lets connections in at one listener.
 #[derive(Debug)]
 pub struct Door {
-    limits: Arc<ListenerLimits>,
+    limits: NewestLimits,
     gauge: IntGauge,
     peers: Peers,
     breaches: Breaches,
@@ -177,7 +198,7 @@ pub struct Place {
 impl Door {
     /// Counts the connections of a listener in `gauge`.
     pub fn new(
-        limits: Arc<ListenerLimits>,
+        limits: NewestLimits,
         gauge: IntGauge,
         metrics: &Metrics,
         memory: Memory,
@@ -189,9 +210,9 @@ impl Door {
 
     /// Lets a connection in, or tells it to go away.
     pub fn admit(&self, incoming: Incoming) -> Option<Admitted> {
-        let source = incoming.accepted.source();
-        match self.place(source, incoming.accepted.as_raw_fd()) {
-            Ok(place) => Some(Admitted { incoming, limits: Arc::clone(&self.limits), place }),
+        let (source, limits) = (incoming.accepted.source(), self.limits.get());
+        match self.place(source, incoming.accepted.as_raw_fd(), &limits) {
+            Ok(place) => Some(Admitted { incoming, limits, place }),
             Err(breach) => {
                 self.breaches.note(breach, source);
                 incoming.turn_away();
@@ -200,8 +221,13 @@ impl Door {
         }
     }
 
-    fn place(&self, source: Option<IpAddr>, socket: RawFd) -> Result<Place, Breach> {
-        let ListenerLimits { max_connections, max_connections_per_peer, .. } = *self.limits;
+    fn place(
+        &self,
+        source: Option<IpAddr>,
+        socket: RawFd,
+        limits: &ListenerLimits,
+    ) -> Result<Place, Breach> {
+        let ListenerLimits { max_connections, max_connections_per_peer, .. } = *limits;
         if self.memory.stage() >= Stage::Connections {
             return Err(Breach::Memory);
         }
@@ -288,7 +314,7 @@ mod tests {
             ListenerLimits { max_connections, max_connections_per_peer, ..Default::default() };
         let metrics = Metrics::new();
         Door::new(
-            Arc::new(limits),
+            NewestLimits::new(Arc::new(limits)),
             metrics.downstream_connections("test"),
             &metrics,
             Memory::default(),
@@ -296,23 +322,39 @@ mod tests {
         )
     }
 
+    fn enter(door: &Door, source: Option<IpAddr>) -> Result<Place, Breach> {
+        door.place(source, 9, &door.limits.get())
+    }
+
     #[test]
     fn as_many_as_are_allowed_come_in_and_one_more_once_one_has_left() {
         let door = door(2, 0);
-        let mut places = vec![door.place(None, 9).unwrap(), door.place(None, 9).unwrap()];
-        assert_eq!(door.place(None, 9).unwrap_err(), Breach::Connections);
+        let mut places = vec![enter(&door, None).unwrap(), enter(&door, None).unwrap()];
+        assert_eq!(enter(&door, None).unwrap_err(), Breach::Connections);
         places.pop();
-        assert!(door.place(None, 9).is_ok());
+        assert!(enter(&door, None).is_ok());
+    }
+
+    #[test]
+    fn limits_that_are_changed_are_those_of_who_comes_next() {
+        let door = door(1, 0);
+        let places = [enter(&door, None).unwrap()];
+        assert_eq!(enter(&door, None).unwrap_err(), Breach::Connections);
+        let limits = ListenerLimits { max_connections: 2, ..ListenerLimits::default() };
+        door.limits.set(Arc::new(limits));
+        let more = enter(&door, None).unwrap();
+        assert_eq!(enter(&door, None).unwrap_err(), Breach::Connections);
+        drop((places, more));
     }
 
     #[test]
     fn a_peer_that_has_all_its_places_leaves_those_of_others() {
         let door = door(0, 2);
         let peer = |last| Some(IpAddr::from([192, 0, 2, last]));
-        let places = [door.place(peer(1), 9), door.place(peer(1), 9)].map(Result::unwrap);
-        assert_eq!(door.place(peer(1), 9).unwrap_err(), Breach::ConnectionsPerPeer);
-        assert!(door.place(peer(2), 9).is_ok());
-        assert!((0..10).all(|_| door.place(None, 9).is_ok()), "no address, no such limit");
+        let places = [enter(&door, peer(1)), enter(&door, peer(1))].map(Result::unwrap);
+        assert_eq!(enter(&door, peer(1)).unwrap_err(), Breach::ConnectionsPerPeer);
+        assert!(enter(&door, peer(2)).is_ok());
+        assert!((0..10).all(|_| enter(&door, None).is_ok()), "no address, no such limit");
         drop(places);
         assert!(door.peers.lock().unwrap().is_empty(), "nothing is kept of a peer that has left");
     }

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::backend::Backend;
-use crate::client::Client;
+use crate::client::{Client, grpc_with};
 use crate::metrics::Metrics;
 use crate::program::Pillion;
 
@@ -86,4 +86,30 @@ async fn endpoints_that_come_and_go_act_on_the_next_call() {
     assert_eq!(client.call("echo").await.header("pillion-error"), Some("no_endpoints"));
     pillion.set_endpoints([one.as_endpoint("echo")]).await;
     assert_eq!(client.call("echo").await.from(), one.address());
+}
+
+#[tokio::test]
+async fn limits_of_a_listener_are_those_of_the_connections_that_come_after_a_reload() {
+    let backend = Backend::echo().await;
+    let config = |limits: &str| {
+        format!("[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.limits]\n{limits}")
+    };
+    let one = config("max_connections = 1");
+    let pillion = Pillion::start(&one, [backend.as_endpoint("echo")]).await;
+    let before = Client::connect(pillion.address()).await;
+    assert!(before.call("echo").await.is_ok());
+    let mut too_many = Client::connect(pillion.address()).await;
+    assert!(too_many.ended().await.is_err());
+
+    pillion.set_config(&config("max_connections = 2\nmax_header_size = \"1KiB\""));
+    until_reloaded(&pillion, "ok", 1.0).await;
+    let after = Client::connect(pillion.address()).await;
+    assert!(after.call("echo").await.is_ok());
+    let long = "x".repeat(2000);
+    let headers = [("x-long", &*long)];
+    let refused = after.send(grpc_with("echo", &headers), b"").await.unwrap();
+    assert_eq!(refused.header("pillion-error"), Some("overloaded"), "{refused:?}");
+    let taken = before.send(grpc_with("echo", &headers), b"").await.unwrap();
+    assert_eq!(taken.header("pillion-error"), None, "{taken:?}");
+    assert!(!pillion.log().contains("takes effect at the next start"), "{}", pillion.log());
 }

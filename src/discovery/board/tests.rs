@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 
 use super::*;
+use crate::discovery::brake::Brake;
 use crate::discovery::table::Item;
 use crate::formats::{Reading, RejectReason};
-use crate::model::Record;
+use crate::model::{Endpoint, Record};
 
 mod brake;
 
