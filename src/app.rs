@@ -20,7 +20,7 @@ use crate::{
     access_log::AccessLog,
     admin::{self, Admin, DirectoryCollector, PolicyCollector, RegistrationCollector},
     balance::Tables,
-    config::{ConfigErrors, Loaded, Settings},
+    config::{ConfigErrors, Loaded, Settings, is_blank},
     descriptors::{self, Descriptors},
     discovery,
     limit::Gates,
@@ -206,6 +206,7 @@ async fn control(
     spawn_local(admin::serve(admin_socket, Rc::new(admin)));
     let reload = reload::Reload {
         policy: Arc::clone(&policy),
+        says_something: loaded.path.as_deref().is_some_and(|path| !is_blank(path)),
         path: loaded.path,
         load: reload,
         live: Arc::clone(&live),

@@ -38,7 +38,7 @@ pub use etcd_url::{EtcdUrl, EtcdUrlError};
 pub use hash_on::{HashOn, HashOnError};
 pub use limits::{Limits, RateBy};
 pub use listener_limits::ListenerLimits;
-pub use load::{Loaded, Overrides, load};
+pub use load::{Loaded, Overrides, is_blank, load};
 pub use nearest::nearest;
 pub use policy_keys::PolicyKeys;
 pub use problem::{ConfigErrors, OpenAdmin, Problem};

@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
 use crate::{
-    config::{ConfigErrors, Listener, Settings, SocketPath},
+    config::{ConfigErrors, Listener, Settings, SocketPath, is_blank},
     discovery::{Directory, Discovery},
     limit::Gates,
     listener::NewestLimits,
@@ -20,6 +20,8 @@ use crate::{
 /// What a reload needs, and what it changes.
 pub(super) struct Reload {
     pub(super) path: Option<PathBuf>,
+    /// Whether the file has said anything.
+    pub(super) says_something: bool,
     pub(super) load: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
     pub(super) live: Arc<Live>,
     /// Of each listener, in the order in which they are bound.
@@ -74,7 +76,7 @@ impl Reload {
         if was_ready {
             tell_supervisor();
         }
-        let loaded = (self.load)();
+        let loaded = self.load();
         self.metrics.count_reload(loaded.is_ok());
         match loaded {
             Ok(settings) => self.apply(settings),
@@ -83,6 +85,16 @@ impl Reload {
         if was_ready {
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
+    }
+
+    fn load(&mut self) -> Result<Settings, ConfigErrors> {
+        let says_something = self.path.as_deref().is_some_and(|path| !is_blank(path));
+        if let Some(path) = self.path.as_ref().filter(|_| self.says_something && !says_something) {
+            return Err(ConfigErrors::Emptied(path.clone()));
+        }
+        let settings = (self.load)()?;
+        self.says_something = says_something;
+        Ok(settings)
     }
 
     fn apply(&mut self, settings: Settings) {

@@ -1,6 +1,9 @@
 //! Loads a configuration: flags and environment over the file over the defaults.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     etcd_url::EtcdUrl,
@@ -67,6 +70,12 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
         return Err(ConfigErrors::OpenAdmin(OpenAdmin(settings.admin.address)));
     }
     Ok(Loaded { settings, path: path.map(Path::to_owned) })
+}
+
+/// Whether the file at `path` is there and has nothing in it, as a full disk, a crash and an editor at the
+/// wrong moment leave files.
+pub fn is_blank(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty())
 }
 
 fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErrors> {

@@ -28,6 +28,12 @@ pub enum ConfigErrors {
         /// What the system says.
         source: io::Error,
     },
+    /// The file said something, and is empty now.
+    #[error(
+        "{}: has become empty, which is not taken for a wish; one that is to say nothing has a comment in it",
+        .0.display()
+    )]
+    Emptied(PathBuf),
     /// The file says something wrong. Prints one line a mistake: `FILE:LINE:COLUMN: message`.
     #[error("{}", Lines { path, problems })]
     Wrong {

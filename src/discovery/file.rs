@@ -1,6 +1,6 @@
 //! The file source: endpoints written down by hand, read again when the file changes.
 //!
-//! A file that cannot be read, or is no TOML, changes nothing. An entry that is wrong is left out and
+//! A file that cannot be read, is no TOML, or has become empty changes nothing. An entry that is wrong is left out and
 //! shown with its line; the others count.
 
 mod entries;
@@ -21,7 +21,8 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 pub(super) async fn run(task: &Task, source: &FileSource) {
     // Before the file is read, so that no change falls in between.
     let mut file = watch_file::watch(&source.path);
-    let mut reader = Reader { task, path: &source.path, current: None, strays: 0 };
+    let mut reader =
+        Reader { task, path: &source.path, current: None, says_something: false, strays: 0 };
     loop {
         reader.look();
         // Read now and then without a change, too: that is what proves that nothing changed.
@@ -34,6 +35,8 @@ struct Reader<'a> {
     path: &'a Path,
     /// What was read last, good or not.
     current: Option<Vec<u8>>,
+    /// Whether what is in use has come from a file with something in it.
+    says_something: bool,
     strays: usize,
 }
 
@@ -58,11 +61,21 @@ impl Reader<'_> {
 
     fn apply(&mut self, text: &[u8]) {
         let Task { name, slot, status, .. } = self.task;
+        let says_something = !text.trim_ascii().is_empty();
+        if self.says_something && !says_something {
+            // As a full disk, a crash and an editor at the wrong moment leave files.
+            return self.fail(format!(
+                "{}: has become empty, which is not taken for a wish: what it said stays in use; one \
+                 without endpoints has a comment in it",
+                self.path.display()
+            ));
+        }
         let entries = match entries::parse(self.path, text) {
             Ok(entries) => entries,
             Err(error) => return self.fail(format!("{}:{error}", self.path.display())),
         };
         let count: usize = entries.services.values().map(|listing| listing.items.len()).sum();
+        self.says_something = says_something;
         self.task.board(|board| board.list_all(*slot, entries.services, 0));
         if status.read().synced {
             status.count_resync();

@@ -65,6 +65,29 @@ async fn a_bad_file_changes_nothing_and_is_told_with_its_position() {
 }
 
 #[tokio::test]
+async fn files_that_become_empty_are_not_taken_at_their_word() {
+    let backend = Backend::echo().await;
+    let config = "[node]\nservice = \"shop\"\n";
+    let pillion = Pillion::start(config, [backend.as_endpoint("echo")]).await;
+    let client = Client::connect(pillion.address()).await;
+    pillion.empty_files();
+    until_reloaded(&pillion, "error", 1.0).await;
+    let down = |metrics: &Metrics| metrics.sum("source_up", &[]) == 0.0;
+    pillion.until_metrics("the source has been read", down).await;
+    assert!(client.call("echo").await.is_ok());
+    assert_eq!(backend.last_head().headers["pillion-caller"], "shop");
+    for file in ["pillion.toml", "services.toml"] {
+        let told = format!("{file}: has become empty");
+        assert!(pillion.log().contains(&told), "{told}: {}", pillion.log());
+    }
+    // What says that there is to be nothing is believed.
+    pillion.set_config("# nothing");
+    until_reloaded(&pillion, "ok", 1.0).await;
+    pillion.set_endpoints([]).await;
+    assert_eq!(client.call("echo").await.header("pillion-error"), Some("no_endpoints"));
+}
+
+#[tokio::test]
 async fn flags_win_over_a_file_that_is_read_again_as_well() {
     let pillion = Pillion::start("drain_timeout = \"1s\"", []).await;
     // The tests say --workers 2.

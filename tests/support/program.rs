@@ -5,6 +5,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    iter,
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
@@ -175,8 +176,17 @@ impl Pillion {
     pub(crate) async fn set_endpoints(&self, endpoints: impl IntoIterator<Item = String>) {
         let reads = |metrics: &Metrics| metrics.sum("source_resyncs_total", &[]);
         let before = reads(&self.metrics().await);
-        self.write(ENDPOINTS, &endpoints.into_iter().collect::<String>());
+        // A file that has become empty would not be believed.
+        let comment = iter::once("# The endpoints of the test.\n".to_owned());
+        self.write(ENDPOINTS, &comment.chain(endpoints).collect::<String>());
         self.until_metrics("the endpoints are read", |metrics| reads(metrics) > before).await;
+    }
+
+    /// Empties the configuration and the file of endpoints.
+    #[allow(dead_code, reason = "tests/behaviour uses it")]
+    pub(crate) fn empty_files(&self) {
+        self.write(CONFIG, "");
+        self.write(ENDPOINTS, "");
     }
 
     /// Replaces the configuration; the source of the endpoints stays.
