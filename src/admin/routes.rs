@@ -37,11 +37,33 @@ pub(super) async fn answer(
     };
     let request = Request::from_parts(head, body);
     let query = Query::new(request.uri().query().unwrap_or(""));
+    if let Err(wrong) = check(request.uri().path(), &query) {
+        return error(StatusCode::BAD_REQUEST, &wrong).map(Either::Left);
+    }
     match (request.uri().path(), request.method(), grant) {
         ("/ready", _, Grant::Health) => health(ready(admin).status()).map(Either::Left),
         ("/calls", &Method::GET | &Method::HEAD, _) => calls::answer(admin, &query),
         _ => page(request, &query, admin).await.map(Either::Left),
     }
+}
+
+/// Whether a page takes all of the parameters: one that is misspelt would be as if it were not there.
+fn check(path: &str, query: &Query) -> Result<(), String> {
+    let allowed: &[&str] = match path {
+        "/why" => &why::PARAMETERS,
+        "/log" => &["level"],
+        "/metrics" | "/live" | "/ready" | "/services" | "/registrations" | "/config" | "/drain" => {
+            &[]
+        }
+        _ if path.starts_with("/services/") || path.starts_with("/registrations/") => &[],
+        // It looks for itself, or is no page.
+        _ => return Ok(()),
+    };
+    let Some((unknown, _)) = query.iter().find(|(name, _)| !allowed.contains(name)) else {
+        return Ok(());
+    };
+    let allowed = if allowed.is_empty() { "none here".to_owned() } else { allowed.join(", ") };
+    Err(format!("unknown parameter {unknown:?}; allowed: {allowed}"))
 }
 
 fn refuse(denied: &Denied) -> Response<Full<Bytes>> {
@@ -203,6 +225,26 @@ fn decode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_that_a_page_does_not_take_is_refused_by_name() {
+        let checked = |path: &str, query: &str| check(path, &Query::new(query));
+        for (path, query) in [
+            ("/why", "authority=a&header=a:b&header=c:d&hash_key=x"),
+            ("/log", "level=debug"),
+            ("/services", ""),
+            ("/calls", "x"),
+            ("/nothing", "x"),
+        ] {
+            assert_eq!(checked(path, query), Ok(()), "{path}?{query}");
+        }
+        for path in ["/services", "/services/a", "/metrics", "/drain", "/registrations/a"] {
+            let wrong = checked(path, "a=1").unwrap_err();
+            assert_eq!(wrong, "unknown parameter \"a\"; allowed: none here", "{path}");
+        }
+        let wrong = checked("/why", "authority=a&filtr=b").unwrap_err();
+        assert!(wrong.starts_with("unknown parameter \"filtr\"; allowed: authority, "), "{wrong}");
+    }
 
     #[test]
     fn parameters_are_decoded_and_empty_ones_are_as_if_absent() {

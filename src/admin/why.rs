@@ -20,6 +20,10 @@ use crate::{
     route::{Asked, Decision, Rule, Way, key},
 };
 
+/// What a query may have; `header` any number of times.
+pub(super) const PARAMETERS: [&str; 8] =
+    ["authority", "path", "service", "node", "filter", "hash_key", "source", "header"];
+
 /// Answers for the call that the query describes.
 pub(super) async fn answer(admin: &Admin, query: &Query) -> Response<Full<Bytes>> {
     let (Some(authority), service) =

@@ -101,6 +101,7 @@ struct Call {
     stages: Vec<Stage>,
     dropped: Option<String>,
     balance: Option<String>,
+    not_retried: Option<String>,
     deadline_ms: Option<f64>,
     spent: Spent,
     #[serde(default)]
@@ -242,12 +243,17 @@ fn whole(call: &Call) -> String {
     tell("stages", &stages.collect::<Vec<_>>().join(" > "));
     tell("dropped", &some(&call.dropped));
     tell("balance", &some(&call.balance));
+    tell("no retry", &some(&call.not_retried));
     tell("deadline", &call.deadline_ms.map(|ms| format!("{ms} ms")).unwrap_or_default());
     tell("before", &parts(&call.spent.parts));
+    let all = call.spent.attempts_before + call.spent.attempts.len() as u64;
     for (at, attempt) in (call.spent.attempts_before + 1..).zip(&call.spent.attempts) {
         let Attempt { endpoint, outcome, grpc_status, parts } = attempt;
-        let outcome = grpc_status.as_deref().or(outcome.as_deref()).unwrap_or_default();
-        let line = format!("{endpoint}  {outcome}  {}", self::parts(parts));
+        // What the last one was answered with is what the caller got, unless the proxy ended the call.
+        let of_call = (at == all && call.error.is_empty()).then_some(&*call.status);
+        let status = grpc_status.as_deref().or(of_call);
+        let ended = [outcome.as_deref(), status].into_iter().flatten().collect::<Vec<_>>();
+        let line = format!("{endpoint}  {}  {}", ended.join(" "), self::parts(parts));
         tell(&format!("attempt {at}"), line.trim_end());
     }
     if call.left_out > 0 {

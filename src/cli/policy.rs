@@ -8,6 +8,8 @@ mod change;
 mod check;
 mod look;
 
+use std::{fmt, str::FromStr};
+
 use clap::{Args, Subcommand};
 
 use super::{
@@ -99,14 +101,56 @@ impl Place {
     }
 
     /// What is there under a key, and the member that said so.
-    async fn get(&self, key: &DocumentKey) -> Result<(Option<Kv>, Member), Failure> {
+    async fn get(&self, key: impl fmt::Display) -> Result<(Option<Kv>, Member), Failure> {
         let member = self.connect().await?;
-        let found = member.get(self.key(key).as_bytes()).await.map_err(Failure::failed)?;
+        let found = member.get(self.key(&key).as_bytes()).await.map_err(Failure::failed)?;
         Ok((found.0, member))
     }
 
-    fn key(&self, key: &DocumentKey) -> String {
+    fn key(&self, key: impl fmt::Display) -> String {
         format!("{}/{key}", self.prefix)
+    }
+}
+
+/// What stands behind the prefix: the key of a document, or one that is none, which nobody reads and which
+/// may have to go.
+#[derive(Clone, Debug)]
+enum Named {
+    Document(DocumentKey),
+    Stray(String),
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(key) => Ok(Self::Document(key)),
+            Err(_) if text.is_empty() => Err("allowed: what `pillion policy ls` shows".to_owned()),
+            Err(_) => Ok(Self::Stray(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Document(key) => key.fmt(f),
+            Self::Stray(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Named {
+    /// The document in a value, and why there is none.
+    fn read(&self, kv: &Kv) -> Result<Document, String> {
+        match self {
+            Self::Document(key) => read(key, kv),
+            Self::Stray(text) => {
+                let wrong = text.parse::<DocumentKey>().err();
+                Err(wrong.map(|wrong| wrong.to_string()).unwrap_or_default())
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::commands::text;
 use crate::errors::refusing;
 use crate::ledger::slow_to_connect;
 use crate::program::{Pillion, endpoint};
+use crate::retry_policy::{UNAVAILABLE, failing};
 use crate::wait::{soon, until};
 
 /// What `GET /calls` answers once there are so many.
@@ -396,4 +397,22 @@ async fn the_command_shows_calls_as_a_table_as_a_whole_and_as_they_come() {
     let json = text(&["calls", &admin, "-o", "json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(field(&json, "service"), ["orders", "nowhere"]);
+}
+
+#[tokio::test]
+async fn the_whole_of_a_call_tells_what_each_attempt_was_answered_and_why_no_other_followed() {
+    let failing = failing(UNAVAILABLE, &[]).await;
+    let config = "[defaults.retry]\non = [\"unavailable\"]";
+    let pillion = Pillion::start(config, [failing.as_endpoint("orders")]).await;
+    let client = Client::connect(pillion.address()).await;
+    assert_eq!(client.call("orders").await.grpc_status(), Some(UNAVAILABLE));
+    until_calls(&pillion, "", 1).await;
+    let admin = format!("--admin=http://{}", pillion.admin());
+    let whole = text(&["calls", &admin, "--long"]).await;
+    for line in [
+        "\n  no retry   no_endpoint\n",
+        &format!("\n  attempt 1  {}  ok UNAVAILABLE  connect ", failing.address()),
+    ] {
+        assert!(whole.contains(line), "{line:?} is not in {whole}");
+    }
 }

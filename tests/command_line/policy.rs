@@ -79,6 +79,22 @@ async fn rm_shows_what_goes_and_deletes_it() {
 }
 
 #[tokio::test]
+async fn a_key_that_no_proxy_reads_is_shown_and_taken_away() {
+    let etcd = Etcd::start().await;
+    for key in ["servise/orders", "other", "route/a b"] {
+        etcd.put(&format!("/pillion/policy/{key}"), "attempts = 5").await;
+        assert_eq!(policy(&etcd, &["get", key]).stdout, "attempts = 5");
+        let outcome = policy(&etcd, &["rm", key, "--yes"]);
+        assert_eq!((outcome.status, &*outcome.stderr), (0, ""), "{key}");
+        assert!(outcome.stdout.contains("is not the key of a policy"), "{}", outcome.stdout);
+        assert!(outcome.stdout.contains(&format!("{key} is deleted")), "{}", outcome.stdout);
+        assert_eq!(value(&etcd, key).await, None);
+    }
+    let (_folder, path) = file("attempts = 5");
+    assert_eq!(policy(&etcd, &["put", "other", &path, "--yes"]).status, 2);
+}
+
+#[tokio::test]
 async fn what_somebody_wrote_meanwhile_is_not_lost() {
     let etcd = Etcd::start().await;
     let (_folder, path) = file("attempts = 5");

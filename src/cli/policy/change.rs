@@ -9,9 +9,9 @@ use std::{
 use clap::Args;
 
 use super::{
-    Place,
+    Named, Place,
     check::{self, document},
-    failed, read,
+    failed,
 };
 use crate::cli::failure::{Failure, print};
 use crate::config::{Document, DocumentKey};
@@ -43,8 +43,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = RM_EXAMPLES)]
 pub(super) struct Rm {
-    /// service/NAME or route/ID
-    key: DocumentKey,
+    /// service/NAME or route/ID, or whatever else `pillion policy ls` shows
+    key: Named,
 
     #[command(flatten)]
     consent: Consent,
@@ -53,7 +53,8 @@ pub(super) struct Rm {
 const RM_EXAMPLES: &str = "\
 Examples:
   pillion policy rm route/10-canary
-  pillion policy rm service/orders --yes";
+  pillion policy rm service/orders --yes
+  pillion policy rm servise/orders          a key that no proxy reads";
 
 #[derive(Debug, Args)]
 struct Consent {
@@ -81,6 +82,7 @@ impl Put {
                 format!("there is nothing in it; `pillion policy rm {key}` takes a policy away");
             return Err(Failure::Usage(told));
         }
+        let key = Named::Document(key);
         let (there, member) = place.get(&key).await?;
         if there.as_ref().is_some_and(|kv| kv.value == text.as_bytes()) {
             return print(format!("{key} says this already\n"));
@@ -110,7 +112,7 @@ fn expected(there: Option<Kv>) -> Expect {
     there.map_or(Expect::Absent, |kv| Expect::Modified(kv.modified))
 }
 
-fn done(key: &DocumentKey, what: &str, revision: Option<i64>) -> Result<(), Failure> {
+fn done(key: &Named, what: &str, revision: Option<i64>) -> Result<(), Failure> {
     match revision {
         Some(revision) => print(format!("{key} is {what}, at revision {revision}\n")),
         None => Err(failed(format!("{key} has changed meanwhile: nothing is {what}; look again"))),
@@ -133,12 +135,12 @@ impl Consent {
 }
 
 /// What changes, key by key: lines that go with `-`, lines that come with `+`.
-fn difference(key: &DocumentKey, old: Option<&Kv>, new: Option<&Document>) -> String {
+fn difference(key: &Named, old: Option<&Kv>, new: Option<&Document>) -> String {
     let mut text = match old {
         Some(kv) => format!("{key}, as of revision {}\n", kv.modified),
         None => format!("{key}, which is new\n"),
     };
-    let before = match old.map(|kv| read(key, kv)) {
+    let before = match old.map(|kv| key.read(kv)) {
         Some(Ok(document)) => document.lines(),
         Some(Err(problem)) => {
             text.push_str(&format!("what is there is refused: {problem}\n"));
@@ -170,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_difference_shows_what_goes_what_comes_and_what_stays() {
-        let key: DocumentKey = "service/orders".parse().unwrap();
+        let document: DocumentKey = "service/orders".parse().unwrap();
+        let key = Named::Document(document.clone());
         let kv = |value: &str| Kv {
             key: Vec::new(),
             value: value.as_bytes().to_vec(),
@@ -179,7 +182,7 @@ mod tests {
             lease: 0,
         };
         let old = kv("attempts = 3\ntimeout = \"1s\"\nconnection = \"pooled\"");
-        let new = |text| Document::read(&key, text).unwrap();
+        let new = |text| Document::read(&document, text).unwrap();
         let changed = new("{\"attempts\": 5, \"connection\": \"pooled\", \"balance\": \"p2c\"}");
         assert_eq!(
             difference(&key, Some(&old), Some(&changed)),
@@ -192,5 +195,7 @@ mod tests {
         assert!(same.ends_with("it says the same, in other words\n"), "{same}");
         let bad = difference(&key, Some(&kv("atempts = 5")), None);
         assert!(bad.contains("what is there is refused: 1:1: unknown key"), "{bad}");
+        let stray = difference(&"servise/a".parse().unwrap(), Some(&kv("attempts = 5")), None);
+        assert!(stray.contains("refused: \"servise/a\" is not the key of a policy"), "{stray}");
     }
 }

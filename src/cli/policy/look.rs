@@ -3,13 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Place, failed, read};
+use super::{Named, Place, failed};
 use crate::cli::{
     columns::columns,
     failure::{Failure, print},
     output::Output,
 };
-use crate::config::DocumentKey;
 use crate::registry::etcd::{Kv, ListLimits};
 
 /// Every document, what it says, and what is wrong with it
@@ -32,8 +31,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = GET_EXAMPLES)]
 pub(super) struct Get {
-    /// service/NAME or route/ID
-    key: DocumentKey,
+    /// service/NAME or route/ID, or whatever `pillion policy ls` shows
+    key: Named,
 }
 
 const GET_EXAMPLES: &str = "\
@@ -79,8 +78,7 @@ impl Ls {
 
 fn listed(prefix: &str, kv: &Kv) -> Listed {
     let key = String::from_utf8_lossy(kv.key.strip_prefix(prefix.as_bytes()).unwrap_or(&kv.key));
-    let parsed = key.parse::<DocumentKey>().map_err(|error| error.to_string());
-    let document = parsed.and_then(|key| read(&key, kv));
+    let document = key.parse::<Named>().and_then(|key| key.read(kv));
     let says = document.as_ref().map(|document| {
         let lines = document.lines().into_iter().map(|(key, value)| format!("{key}={value}"));
         lines.collect::<Vec<_>>().join(" ")
