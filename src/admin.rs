@@ -34,6 +34,7 @@ use crate::{
     recent::Recent,
     register::Registrations,
     telemetry::LogLevel,
+    tls::Server,
 };
 
 /// From accept to the end of a request's head.
@@ -52,6 +53,8 @@ const MOST_HEAD: usize = 16 << 10;
 pub struct Admin {
     /// Who may ask.
     pub access: AdminSettings,
+    /// How they are spoken to on TCP; none in plaintext.
+    pub tls: Option<Arc<Server>>,
     /// Connections that there may be at a time; never more than 64.
     pub most_connections: usize,
     /// The settings in force.
@@ -104,7 +107,17 @@ async fn connection(accepted: Accepted, admin: Rc<Admin>) {
             Ok(stream) => {
                 // Of one that is gone already nothing will be answered.
                 let Ok(local) = stream.local_addr() else { return };
-                http(TokioIo::new(stream), Some(local.ip().to_canonical()), admin).await
+                let local = Some(local.ip().to_canonical());
+                match admin.tls.clone() {
+                    None => http(TokioIo::new(stream), local, admin).await,
+                    Some(tls) => match tls.accept(stream, HEADER_TIMEOUT).await {
+                        Ok(secured) => http(TokioIo::new(secured.stream), local, admin).await,
+                        Err(failure) => {
+                            let reason = failure.why.as_str();
+                            return tracing::info!(reason, "admin: TLS: {}", failure.text);
+                        }
+                    },
+                }
             }
             Err(_) => return,
         },

@@ -125,6 +125,8 @@ async fn control(
     };
     let (directory, sources) = discovery::start_with(settings.sources.clone(), options);
     metrics.registry().register(Box::new(DirectoryCollector::new(directory.clone())?))?;
+    let admin_tls = settings.admin.tls.as_ref().filter(|_| admin_socket.tcp().is_some());
+    let admin_tls = admin_tls.map(|tls| keeper.admin(tls)).transpose()?;
     let clients = keeper.clients();
     spawn_local(keeper.run());
     let dialling =
@@ -182,6 +184,7 @@ async fn control(
     let (drain, mut drain_asked) = mpsc::unbounded_channel();
     let admin = Admin {
         access: settings.admin.clone(),
+        tls: admin_tls,
         most_connections: descriptors.of_operators(),
         live: Arc::clone(&live),
         policy: Arc::clone(&policy),

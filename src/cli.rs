@@ -5,6 +5,7 @@
 //! running, 2 usage or configuration.
 
 mod admin_client;
+mod admin_proof;
 mod calls;
 mod check;
 mod columns;

@@ -1,7 +1,7 @@
 //! Who may ask the admin address, and for what.
 //!
 //! Whoever reaches it may read what this proxy knows, and end it. So it is reached by a loopback address
-//! or a Unix socket, or needs a token. On loopback there is one more who reaches it and must not: a page
+//! or a Unix socket, or needs a token or a certificate. On loopback there is one more who reaches it and must not: a page
 //! in a browser of this host. It is told by the name in `host`, when the page's own name was made to
 //! stand for 127.0.0.1 (DNS rebinding), and, when it sends a change elsewhere, by what browsers put on
 //! such requests and programs do not.
@@ -89,7 +89,9 @@ pub(super) fn decide(
             None if matches!(path, "/live" | "/ready") => Ok(Grant::Health),
             None => Err(Denied::Token),
         },
-        // A name that a page was made to have gets it nowhere without the token.
+        // A name that a page was made to have gets it nowhere without the token, nor where the certificate
+        // is for another.
+        (None, Some(_)) if settings.tls.is_some() => Ok(Grant::All),
         (None, Some(local)) => named(settings, local, headers).map(|()| Grant::All),
         // No browser speaks to a file.
         (None, None) => Ok(Grant::All),
@@ -150,6 +152,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::config::{ListenerTls, TlsVersion};
 
     const LOOPBACK: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 
@@ -196,6 +199,21 @@ mod tests {
         assert_eq!(status(&settings, "GET /services", &[]), 200);
         let rebound = request("GET /", &[("host", "evil.example")]);
         assert_eq!(decide(&settings, None, &rebound).unwrap(), Grant::All, "by a Unix socket");
+    }
+
+    #[test]
+    fn where_a_certificate_tells_who_is_asked_any_name_is_answered_but_no_page_changes_anything() {
+        let tls = ListenerTls {
+            cert: "server.pem".into(),
+            key: "server.key".into(),
+            client_ca: None,
+            allow: Vec::new(),
+            min_version: TlsVersion::default(),
+        };
+        let settings = AdminSettings { tls: Some(tls), ..AdminSettings::default() };
+        let host = ("host", "pillion.example:4191");
+        assert_eq!(status(&settings, "GET /services", &[host]), 200);
+        assert_eq!(status(&settings, "POST /drain", &[host, ("origin", "null")]), 403);
     }
 
     #[test]

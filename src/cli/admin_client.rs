@@ -1,12 +1,6 @@
 //! Asks a running proxy over its admin address. Used by `services`, `why`, `calls` and `doctor`.
 
-use std::{
-    error::Error,
-    fmt, io,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{error::Error, fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
@@ -25,9 +19,10 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::config::read_token;
+use crate::tls::{self, Asker};
 
 use super::{
+    admin_proof::AdminProof,
     failure::{Failure, print, print_on},
     output::Output,
 };
@@ -42,14 +37,13 @@ pub(super) const ESCAPED: &AsciiSet =
 /// What the commands that ask a running proxy share.
 #[derive(Debug, Args)]
 pub(super) struct AdminFlags {
-    /// Admin address of the proxy: http://host:port or unix:/path
+    /// Admin address of the proxy: http://host:port, https://host:port or unix:/path
     #[arg(long, value_name = "URL", env = "PILLION_ADMIN")]
     #[arg(default_value = "http://127.0.0.1:4191")]
     admin: AdminUrl,
 
-    /// File that holds the token which the proxy's admin address asks for
-    #[arg(long, value_name = "FILE", env = "PILLION_ADMIN_TOKEN_FILE")]
-    admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    proof: AdminProof,
 
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t)]
@@ -60,7 +54,9 @@ pub(super) struct AdminFlags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AdminUrl {
     /// `host:port`.
-    Tcp(String),
+    Http(Authority),
+    /// The same, by TLS.
+    Https(Authority),
     /// A Unix domain socket.
     Unix(PathBuf),
 }
@@ -69,6 +65,8 @@ pub(super) enum AdminUrl {
 pub(super) struct AdminClient {
     url: AdminUrl,
     token: Option<String>,
+    /// For https.
+    asker: Option<Asker>,
 }
 
 /// Why there is no answer.
@@ -78,8 +76,14 @@ pub(super) enum AdminError {
     #[error("no proxy answers at {url}; is `pillion run` running? give --admin")]
     Absent { url: String, source: io::Error },
     /// Something listens, but the exchange failed.
-    #[error("what answers at {url} does not speak HTTP/1.1 as an admin address does")]
+    #[error(
+        "what answers at {url} does not speak HTTP/1.1 as an admin address does; one with [admin.tls] \
+         is https://"
+    )]
     Broken { url: String, source: Box<dyn Error + Send + Sync> },
+    /// TLS is to be spoken, and was not agreed on.
+    #[error("no TLS with {url}: {failure}{}", advice(.failure.why))]
+    Tls { url: String, failure: tls::Failure },
     /// It takes too long.
     #[error("no answer from {url} within {} s", LIMIT.as_secs())]
     Slow { url: String },
@@ -93,7 +97,7 @@ pub(super) enum AdminError {
 
 impl AdminFlags {
     fn client(&self) -> Result<AdminClient, Failure> {
-        AdminClient::new(self.admin.clone(), self.admin_token_file.as_deref())
+        AdminClient::new(self.admin.clone(), &self.proof)
     }
 
     /// Asks for `path` and prints the answer: as it came, or as `table` shows it.
@@ -149,10 +153,10 @@ impl AdminFlags {
 }
 
 impl AdminClient {
-    /// Asks at `url`, with the token in `token_file` if there is one.
-    pub(super) fn new(url: AdminUrl, token_file: Option<&Path>) -> Result<Self, Failure> {
-        let token = token_file.map(read_token).transpose().map_err(Failure::failed)?;
-        Ok(Self { url, token })
+    /// Asks at `url`, with what `proof` has.
+    pub(super) fn new(url: AdminUrl, proof: &AdminProof) -> Result<Self, Failure> {
+        let asker = matches!(url, AdminUrl::Https(_)).then(|| proof.asker()).transpose()?;
+        Ok(Self { url, token: proof.token()?, asker })
     }
 
     /// The body of what `GET path` answers.
@@ -167,11 +171,30 @@ impl AdminClient {
     /// The same, not read yet.
     async fn open(&self, path: &str) -> Result<Incoming, AdminError> {
         match &self.url {
-            AdminUrl::Tcp(host) => self.exchange(TcpStream::connect(host).await, host, path).await,
+            AdminUrl::Http(host) => {
+                let tcp = self.there(TcpStream::connect(host.as_str()).await)?;
+                self.exchange(tcp, host.as_str(), path).await
+            }
+            AdminUrl::Https(host) => {
+                let tcp = self.there(TcpStream::connect(host.as_str()).await)?;
+                let asker = self.asker.as_ref().ok_or_else(|| self.broken("no TLS"))?;
+                let tls = asker.connect(tcp, host.host()).await;
+                let tls = tls.map_err(|failure| self.insecure(failure))?;
+                self.exchange(tls, host.as_str(), path).await
+            }
             AdminUrl::Unix(socket) => {
-                self.exchange(UnixStream::connect(socket).await, "localhost", path).await
+                let unix = self.there(UnixStream::connect(socket).await)?;
+                self.exchange(unix, "localhost", path).await
             }
         }
+    }
+
+    fn there<S>(&self, stream: io::Result<S>) -> Result<S, AdminError> {
+        stream.map_err(|source| AdminError::Absent { url: self.url.to_string(), source })
+    }
+
+    fn insecure(&self, failure: tls::Failure) -> AdminError {
+        AdminError::Tls { url: self.url.to_string(), failure }
     }
 
     async fn within<T>(
@@ -184,12 +207,11 @@ impl AdminClient {
 
     async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
-        stream: io::Result<S>,
+        stream: S,
         host: &str,
         path: &str,
     ) -> Result<Incoming, AdminError> {
         let url = || self.url.to_string();
-        let stream = stream.map_err(|source| AdminError::Absent { url: url(), source })?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         // Ends with the runtime; what goes wrong with it shows in the answer.
@@ -209,7 +231,33 @@ impl AdminClient {
     }
 
     fn broken(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> AdminError {
-        AdminError::Broken { url: self.url.to_string(), source: source.into() }
+        let source = source.into();
+        // What a proxy has against our certificate comes after the handshake.
+        if self.asker.is_some()
+            && let Some(error) = io_error(&*source)
+        {
+            return self.insecure(tls::Failure::of(error));
+        }
+        AdminError::Broken { url: self.url.to_string(), source }
+    }
+}
+
+/// The error of the connection among the causes of another.
+fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let causes = std::iter::successors(Some(error), |error| <dyn Error>::source(*error));
+    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).next()
+}
+
+/// What to do about it.
+const fn advice(why: tls::Why) -> &'static str {
+    match why {
+        tls::Why::PeerWantsCertificate | tls::Why::PeerUnknownCa | tls::Why::PeerRefused => {
+            "; give --admin-cert-file and --admin-key-file of a certificate that it lets in"
+        }
+        tls::Why::Closed => "; it may want a certificate: see --admin-cert-file",
+        tls::Why::UnknownCa => "; give its authority by --admin-ca-file",
+        tls::Why::NotTls => "; without [admin.tls] it is http://",
+        _ => "",
     }
 }
 
@@ -230,21 +278,26 @@ impl FromStr for AdminUrl {
 
     /// The scheme may be left out, so that the `PILLION_ADMIN` of the proxy serves here too.
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || format!("{text:?} is not http://host:port or unix:/path");
+        let refuse =
+            || format!("{text:?} is not http://host:port, https://host:port or unix:/path");
         if let Some(path) = text.strip_prefix("unix:") {
             return path.starts_with('/').then(|| Self::Unix(path.into())).ok_or_else(refuse);
         }
-        let host = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-        let authority: Authority = host.parse().map_err(|_| refuse())?;
+        let (host, scheme): (_, fn(Authority) -> Self) = match text.strip_prefix("https://") {
+            Some(host) => (host, Self::Https),
+            None => (text.strip_prefix("http://").unwrap_or(text), Self::Http),
+        };
+        let authority: Authority = host.trim_end_matches('/').parse().map_err(|_| refuse())?;
         let usable = authority.port_u16().is_some() && !authority.host().is_empty();
-        usable.then(|| Self::Tcp(host.to_owned())).ok_or_else(refuse)
+        usable.then(|| scheme(authority)).ok_or_else(refuse)
     }
 }
 
 impl fmt::Display for AdminUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(host) => write!(f, "http://{host}"),
+            Self::Http(host) => write!(f, "http://{host}"),
+            Self::Https(host) => write!(f, "https://{host}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -259,13 +312,14 @@ mod tests {
         for (text, url) in [
             ("http://127.0.0.1:4191", "http://127.0.0.1:4191"),
             ("http://admin.local:80/", "http://admin.local:80"),
+            ("https://admin.local:80/", "https://admin.local:80"),
             ("0.0.0.0:4191", "http://0.0.0.0:4191"),
             ("[::1]:4191", "http://[::1]:4191"),
             ("unix:/run/admin.sock", "unix:/run/admin.sock"),
         ] {
             assert_eq!(text.parse::<AdminUrl>().unwrap().to_string(), url);
         }
-        for bad in ["", "http://", "https://a:1", "http://a", "http://a:1/x", "unix:a", "a b:1"] {
+        for bad in ["", "http://", "https://a", "http://a", "http://a:1/x", "unix:a", "a b:1"] {
             assert!(bad.parse::<AdminUrl>().is_err(), "{bad:?}");
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     admin_client::{AdminClient, AdminError, AdminUrl},
+    admin_proof::AdminProof,
     columns::columns,
     failure::Failure,
     output::Output,
@@ -55,9 +56,8 @@ pub(super) struct Doctor {
     #[arg(long, value_name = "URL", env = "PILLION_ADMIN")]
     admin: Option<AdminUrl>,
 
-    /// File that holds the token which the proxy's admin address asks for
-    #[arg(long, value_name = "FILE", env = "PILLION_ADMIN_TOKEN_FILE")]
-    admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    proof: AdminProof,
 
     /// How to print the steps
     #[arg(short, long, value_enum, default_value_t)]
@@ -134,15 +134,16 @@ impl Doctor {
     async fn proxy(&self, settings: &Settings, walked: &Walk) -> Option<Step> {
         let service = walked.service.as_ref()?;
         // What the file says is an address; only one that is given may be wrong.
-        let configured = || settings.admin.address.to_string().parse().ok();
+        let scheme = if settings.admin.tls.is_some() { "https://" } else { "" };
+        let configured = || format!("{scheme}{}", settings.admin.address).parse().ok();
         let admin = self.admin.clone().or_else(configured)?;
         let url = admin.to_string();
         let step = |detail: String| Step::ok("proxy", &*url, detail);
-        let token_file = self.admin_token_file.as_ref().or(settings.admin.token_file.as_ref());
-        let client = match AdminClient::new(admin, token_file.map(PathBuf::as_path)) {
+        let client = match AdminClient::new(admin, &self.proof.or_token_of(&settings.admin)) {
             Ok(client) => client,
             Err(wrong) => {
-                let advice = "name the file with --admin-token-file";
+                let advice = "name files that can be used with --admin-token-file, --admin-ca-file, \
+                              --admin-cert-file and --admin-key-file";
                 return Some(step(wrong.to_string()).but(Outcome::Failed, advice));
             }
         };

@@ -217,7 +217,8 @@ fn listeners(raw: &RawFile, folder: &Path, problems: &mut Problems) -> Option<Ve
         if is_fixed(address) && listeners.iter().any(|other| other.address == *address) {
             note(key, format!("listener.address: {address} is given twice"), problems);
         }
-        let tls = tls::listener(table.get_ref(), folder, problems);
+        let raw = table.get_ref();
+        let tls = tls::listener("listener.tls", &raw.address, &raw.tls, folder, problems);
         let mode = table.get_ref().mode.get().copied().unwrap_or_default();
         let limits = table.get_ref().limits.get().map(listener_limits::limits).unwrap_or_default();
         listeners.push(Listener { address: address.clone(), mode, tls, limits: Arc::new(limits) });
@@ -244,6 +245,9 @@ fn admin(
         address,
         mode: table.and_then(|admin| admin.mode.get()).copied().unwrap_or_default(),
         token_file: table.and_then(|admin| path(&admin.token_file, folder)),
+        tls: table.and_then(|admin| {
+            tls::listener("admin.tls", &admin.address, &admin.tls, folder, problems)
+        }),
         hosts: hosts.map(|name| name.as_ref().to_owned()).collect(),
     }
 }
@@ -253,8 +257,12 @@ pub(super) fn admin_access(raw: &RawFile, settings: &Settings, problems: &mut Pr
     let key = raw.admin.get().map(|admin| &admin.address);
     if let Some(key) = key.filter(|key| key.get() == Some(&settings.admin.address))
         && settings.admin.is_open()
-        // A token file that is wrong has been noted.
-        && !raw.admin.get().is_some_and(|admin| matches!(admin.token_file, Key::Wrong))
+        // A token file or a table that is wrong has been noted.
+        && !raw.admin.get().is_some_and(|admin| {
+            matches!(admin.token_file, Key::Wrong)
+                || matches!(admin.tls, Key::Wrong)
+                || admin.tls.get().is_some_and(|tls| says_something(&tls.client_ca))
+        })
     {
         let wrong = OpenAdmin(settings.admin.address.clone());
         note(key, format!("admin.address: {wrong}"), problems);

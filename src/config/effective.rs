@@ -18,8 +18,8 @@ use super::{
     etcd_url::EtcdUrl,
     limits::Limits,
     raw::{
-        RawAdmin, RawEject, RawFile, RawHealth, RawLimits, RawListener, RawLivePolicy, RawNode,
-        RawPolicy, RawRegister, RawRetry, RawRoute, RawSource, RawTls,
+        RawAdmin, RawEject, RawFile, RawHealth, RawLimits, RawListener, RawListenerTls,
+        RawLivePolicy, RawNode, RawPolicy, RawRegister, RawRetry, RawRoute, RawSource, RawTls,
     },
     render::render,
     retry::Retry,
@@ -87,12 +87,13 @@ impl From<&LivePolicy> for RawLivePolicy {
 }
 
 impl From<&AdminSettings> for RawAdmin {
-    fn from(AdminSettings { address, mode, token_file, hosts }: &AdminSettings) -> Self {
+    fn from(AdminSettings { address, mode, token_file, tls, hosts }: &AdminSettings) -> Self {
         Self {
             address: address.clone().into(),
             mode: (*mode).into(),
             token_file: token_file.clone().unwrap_or_default().into(),
             hosts: hosts.iter().cloned().map(HostName).collect::<Vec<_>>().into(),
+            tls: tls.as_ref().map(RawListenerTls::from).map_or_else(Key::default, Key::from),
         }
     }
 }
@@ -227,6 +228,7 @@ mod tests {
             state_dir = "/var/lib/pillion"
             node = { service = "shop", id = "shop-1", cluster = "c", zone = "z", env = "prod" }
             admin.address = "[::1]:0"
+            admin.tls = { cert = "a.pem", key = "a.key", client_ca = "ops.pem", allow = ["spiffe://prod/*"] }
             [[listener]]
             address = "127.0.0.1:0"
             [[listener]]

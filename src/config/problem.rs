@@ -62,7 +62,8 @@ pub enum ConfigErrors {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0} lets other hosts in, and whoever is in may drain this proxy; allowed: a loopback address, \
-     \"unix:/path\", or any with `token_file` in [admin] or --admin-token-file"
+     \"unix:/path\", or any with `token_file` in [admin], --admin-token-file, or `client_ca` in \
+     [admin.tls]"
 )]
 pub struct OpenAdmin(pub(super) SocketPath);
 

@@ -122,7 +122,7 @@ table! {
     /// at start only.
     struct RawAdmin {
         /// Address to listen on. Port 0 lets the system choose. One that is not of loopback needs
-        /// `token_file`.
+        /// `token_file`, or `client_ca` in [admin.tls].
         address: SocketPath,
         /// Permissions of a Unix socket: whoever may write to it may connect.
         mode: SocketMode,
@@ -130,8 +130,10 @@ table! {
         /// TOKEN` then learn from /live and /ready only whether it is. Read for each request.
         token_file: PathBuf,
         /// Names that `host` of a request may have beside those without a dot, such as localhost, loopback
-        /// addresses and the address itself; with a token it may have any.
+        /// addresses and the address itself; with a token or TLS it may have any.
         hosts: Vec<HostName>,
+        /// How it speaks TLS.
+        tls: RawListenerTls,
     }
 }
 

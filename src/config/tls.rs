@@ -9,16 +9,16 @@ use rustls::pki_types::ServerName;
 use super::{text::Word, value::Text};
 use crate::model::{CertificateName, CertificateNameError};
 
-/// How a listener speaks TLS.
+/// How a listener speaks TLS, or the admin address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
     /// Its certificate, followed by the chain, PEM.
     pub cert: PathBuf,
     /// The key of the certificate, PEM.
     pub key: PathBuf,
-    /// Authorities of which an application must have a certificate; none lets everybody in.
+    /// Authorities of which whoever connects must have a certificate; none lets everybody in.
     pub client_ca: Option<PathBuf>,
-    /// Names of which an application's certificate must carry one; empty for any.
+    /// Names of which that certificate must carry one; empty for any.
     pub allow: Vec<CertificateName>,
     /// Oldest version that is spoken.
     pub min_version: TlsVersion,

@@ -6,13 +6,15 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use super::{counters, gauges};
 
-/// Handles of both sides; cloning shares them.
+/// Handles of all sides; cloning shares them.
 #[derive(Clone, Debug)]
 pub struct TlsMetrics {
     /// Handshakes with applications.
     pub downstream: Handshakes,
     /// Handshakes with endpoints.
     pub upstream: Handshakes,
+    /// Handshakes with operators.
+    pub admin: Handshakes,
     expiries: IntGaugeVec,
     reads: IntCounterVec,
 }
@@ -40,7 +42,7 @@ impl TlsMetrics {
             "TLS handshakes that led to no connection, by why not.",
             &["side", "reason"],
         );
-        for side in ["downstream", "upstream"] {
+        for side in ["downstream", "upstream", "admin"] {
             failures.with_label_values(&[side, "other"]);
         }
         let side = |side| Handshakes {
@@ -64,7 +66,8 @@ impl TlsMetrics {
         for result in ["ok", "error"] {
             reads.with_label_values(&[result]);
         }
-        Self { downstream: side("downstream"), upstream: side("upstream"), expiries, reads }
+        let (downstream, upstream, admin) = (side("downstream"), side("upstream"), side("admin"));
+        Self { downstream, upstream, admin, expiries, reads }
     }
 }
 

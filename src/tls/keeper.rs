@@ -17,7 +17,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Clients, Server};
+use super::{Clients, Server, server::Of};
 use crate::{
     config::ListenerTls,
     metrics::TlsMetrics,
@@ -101,7 +101,19 @@ impl Keeper {
     /// # Errors
     /// [`PemError`] names the file that cannot be used.
     pub fn server(&self, settings: &ListenerTls) -> Result<Arc<Server>, PemError> {
-        let server = Arc::new(Server::new(settings, self.metrics.clone())?);
+        self.server_of(Of::Applications, settings)
+    }
+
+    /// The TLS of the admin address.
+    ///
+    /// # Errors
+    /// [`PemError`] names the file that cannot be used.
+    pub fn admin(&self, settings: &ListenerTls) -> Result<Arc<Server>, PemError> {
+        self.server_of(Of::Operators, settings)
+    }
+
+    fn server_of(&self, of: Of, settings: &ListenerTls) -> Result<Arc<Server>, PemError> {
+        let server = Arc::new(Server::new(of, settings, &self.metrics)?);
         let kept: Arc<dyn Kept> = Arc::<Server>::clone(&server);
         self.keeping.keep(Arc::downgrade(&kept));
         Ok(server)

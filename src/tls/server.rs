@@ -1,4 +1,4 @@
-//! The TLS of a listener.
+//! The TLS of a listener, and of the admin address.
 
 use std::{
     path::PathBuf,
@@ -18,7 +18,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{
-    Failure, H2, Why,
+    Failure, H2, HTTP1, Why,
     keeper::{Dated, Kept, present},
     turns::{Place, by_turns},
     verify::ApplicationVerifier,
@@ -26,16 +26,26 @@ use super::{
 };
 use crate::{
     config::ListenerTls,
-    metrics::TlsMetrics,
+    metrics::{Handshakes, TlsMetrics},
     pem::{self, Leaf, PROVIDER, PemError},
 };
 
 /// The TLS of a listener.
 #[derive(Debug)]
 pub struct Server {
+    of: Of,
     settings: ListenerTls,
     current: ArcSwap<Current>,
-    metrics: TlsMetrics,
+    metrics: Handshakes,
+}
+
+/// Whom a server is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Applications, which must speak HTTP/2.
+    Applications,
+    /// Operators, who speak HTTP/1.1, whether they say so by ALPN or not.
+    Operators,
 }
 
 /// What was read.
@@ -47,10 +57,10 @@ struct Current {
     dated: Vec<Dated>,
 }
 
-/// A connection of an application.
+/// A connection on which hands were shaken.
 #[derive(Debug)]
 pub struct Secured {
-    /// What it says from now on is HTTP/2.
+    /// What is said from now on: HTTP/2, at the admin address HTTP/1.1.
     pub stream: TlsStream<TcpStream>,
     /// Whose certificate it presented; none where it was not asked for one.
     pub peer: Option<Rc<str>>,
@@ -61,9 +71,17 @@ impl Server {
     ///
     /// # Errors
     /// [`PemError`] names the file that cannot be used.
-    pub(super) fn new(settings: &ListenerTls, metrics: TlsMetrics) -> Result<Self, PemError> {
-        let current = ArcSwap::from_pointee(read(settings, None)?);
-        Ok(Self { settings: settings.clone(), current, metrics })
+    pub(super) fn new(
+        of: Of,
+        settings: &ListenerTls,
+        metrics: &TlsMetrics,
+    ) -> Result<Self, PemError> {
+        let current = ArcSwap::from_pointee(read(of, settings, None)?);
+        let metrics = match of {
+            Of::Applications => metrics.downstream.clone(),
+            Of::Operators => metrics.admin.clone(),
+        };
+        Ok(Self { of, settings: settings.clone(), current, metrics })
     }
 
     /// Shakes hands with an application within `limit`, and counts what came of it.
@@ -78,9 +96,9 @@ impl Server {
         match &accepted {
             Ok(secured) => {
                 let kind = secured.stream.get_ref().1.handshake_kind();
-                self.metrics.downstream.done(kind == Some(HandshakeKind::Resumed));
+                self.metrics.done(kind == Some(HandshakeKind::Resumed));
             }
-            Err(failure) => self.metrics.downstream.failed(failure.why.as_str()),
+            Err(failure) => self.metrics.failed(failure.why.as_str()),
         }
         accepted
     }
@@ -89,7 +107,7 @@ impl Server {
         let start = LazyConfigAcceptor::new(Default::default(), tcp)
             .await
             .map_err(|error| Failure::of(&error))?;
-        if start.client_hello().alpn().is_none() {
+        if self.of == Of::Applications && start.client_hello().alpn().is_none() {
             let mut tcp = start.io;
             // It will learn of it, or has gone.
             let _ = tcp.write_all(NO_APPLICATION_PROTOCOL).await;
@@ -126,7 +144,7 @@ impl Kept for Server {
     }
 
     fn read_again(&self) -> Result<(), PemError> {
-        let current = read(&self.settings, Some(&self.current.load()))?;
+        let current = read(self.of, &self.settings, Some(&self.current.load()))?;
         self.current.store(Arc::new(current));
         Ok(())
     }
@@ -142,9 +160,13 @@ const NO_APPLICATION_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
 
 /// The sessions that `before` has given tickets for go on, unless other authorities are believed now:
 /// who goes on from one shows no certificate again.
-fn read(settings: &ListenerTls, before: Option<&Current>) -> Result<Current, PemError> {
+fn read(of: Of, settings: &ListenerTls, before: Option<&Current>) -> Result<Current, PemError> {
     let identity = pem::identity(&settings.cert, &settings.key)?;
-    let own = Dated { file: settings.cert.clone(), role: "listener", leaf: identity.leaf };
+    let (role, protocol) = match of {
+        Of::Applications => ("listener", H2),
+        Of::Operators => ("admin", HTTP1),
+    };
+    let own = Dated { file: settings.cert.clone(), role, leaf: identity.leaf };
     let mut dated = vec![own];
     let authorities = settings.client_ca.as_ref().map(|ca| pem::authorities(ca)).transpose()?;
     if let Some((file, first)) = settings.client_ca.clone().zip(authorities.as_ref()) {
@@ -157,7 +179,7 @@ fn read(settings: &ListenerTls, before: Option<&Current>) -> Result<Current, Pem
         .expect("the provider has ciphers for both versions")
         .with_client_cert_verifier(verifier(settings, authorities.as_ref()))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)));
-    config.alpn_protocols = vec![H2.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let roots =
         |roots: &Option<Arc<RootCertStore>>| roots.as_ref().map(|store| store.roots.clone());
     match before.filter(|before| roots(&before.authorities) == roots(&authorities)) {

@@ -36,6 +36,7 @@ mod wait;
 mod access_log;
 mod admin_access;
 mod admin_pages;
+mod admin_tls;
 mod balancing;
 mod calls;
 mod churn;

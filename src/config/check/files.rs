@@ -18,10 +18,13 @@ pub(in crate::config) fn files(raw: &RawFile, folder: &Path, problems: &mut Prob
     {
         note(key, format!("admin.{wrong}"), problems);
     }
-    for listener in raw.listener.get().into_iter().flatten() {
-        if let Some(RawListenerTls { cert, key, client_ca, .. }) = listener.get_ref().tls.get() {
-            pair("listener.tls", cert, key, folder, problems);
-            authorities("listener.tls.client_ca", client_ca, folder, problems);
+    let listeners = raw.listener.get().into_iter().flatten();
+    let listeners = listeners.map(|listener| ("listener.tls", &listener.get_ref().tls));
+    let admin = raw.admin.get().map(|admin| ("admin.tls", &admin.tls));
+    for (table, tls) in listeners.chain(admin) {
+        if let Some(RawListenerTls { cert, key, client_ca, .. }) = tls.get() {
+            pair(table, cert, key, folder, problems);
+            authorities(&format!("{table}.client_ca"), client_ca, folder, problems);
         }
     }
     let routes = raw.route.get().into_iter().flatten().map(|route| &route.get_ref().policy);

@@ -8,33 +8,37 @@ use std::{
 use super::{note, path, says_something};
 use crate::config::{
     problem::Problems,
-    raw::{RawListener, RawPolicy, RawTls},
+    raw::{RawListenerTls, RawPolicy, RawTls},
     settings::SocketPath,
+    table::Key,
     tls::{EndpointTls, ListenerTls},
 };
 
-/// How a listener speaks TLS; none where it does not, or where what it needs is missing.
+/// How TLS is spoken where `table` (`listener.tls`, `admin.tls`) is about; none where it is not, or where
+/// what it needs is missing.
 pub(super) fn listener(
-    listener: &RawListener,
+    table: &str,
+    address: &Key<SocketPath>,
+    tls: &Key<RawListenerTls>,
     folder: &Path,
     problems: &mut Problems,
 ) -> Option<ListenerTls> {
-    let raw = listener.tls.get()?;
-    if matches!(listener.address.get(), Some(SocketPath::Unix(_))) {
+    let raw = tls.get()?;
+    if matches!(address.get(), Some(SocketPath::Unix(_))) {
         let message =
-            "listener.tls: a Unix socket speaks plaintext; allowed where `address` is IP:port";
-        note(&listener.tls, message, problems);
+            format!("{table}: a Unix socket speaks plaintext; allowed where `address` is IP:port");
+        note(tls, message, problems);
     }
     for (name, key) in [("cert", &raw.cert), ("key", &raw.key)] {
         if !says_something(key) {
-            note(&listener.tls, format!("listener.tls: `{name}` is missing"), problems);
+            note(tls, format!("{table}: `{name}` is missing"), problems);
         }
     }
     let client_ca = path(&raw.client_ca, folder);
     let allow = raw.allow.get().cloned().unwrap_or_default();
     if !allow.is_empty() && !says_something(&raw.client_ca) {
         let message =
-            "listener.tls.allow: needs `client_ca` beside it, or nobody has to have a name";
+            format!("{table}.allow: needs `client_ca` beside it, or nobody has to have a name");
         note(&raw.allow, message, problems);
     }
     Some(ListenerTls {
@@ -137,6 +141,8 @@ mod tests {
         );
         let unix = "[[listener]]\naddress = \"unix:/s\"\ntls = { cert = \"c\", key = \"k\" }";
         assert!(mistake(unix).contains("a Unix socket speaks plaintext"));
+        let admin = "[admin]\naddress = \"127.0.0.1:1\"\ntls = { cert = \"c\" }";
+        assert_eq!(mistake(admin), "3:7: admin.tls: `key` is missing");
         assert_eq!(mistake("[defaults.tls]\ncert = \"c\""), "2:8: tls.cert: needs `key` beside it");
         assert!(mistake("[defaults.tls]\nserver_name = \"a b\"").contains("is no host name"));
     }

@@ -1,4 +1,4 @@
-//! The keys of [listener.tls] and [defaults.tls].
+//! The keys of [listener.tls], [admin.tls] and [defaults.tls].
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,18 @@ use crate::config::{
 use crate::model::CertificateName;
 
 table! {
-    /// TLS towards applications, which must offer HTTP/2 by ALPN. Without this table, the listener
-    /// speaks plaintext. Every file is PEM, and is read again when it changes; one that is wrong
-    /// changes nothing.
+    /// TLS towards whoever connects: applications, which must offer HTTP/2 by ALPN, or operators, who
+    /// speak HTTP/1.1. Without this table, plaintext is spoken. Every file is PEM, and is read again when
+    /// it changes; one that is wrong changes nothing.
     struct RawListenerTls {
         /// Certificate of this proxy, followed by those that lead to its authority. Required.
         cert: PathBuf,
         /// Key of `cert`. Required.
         key: PathBuf,
-        /// Authorities of which an application must present a certificate; empty: none is asked for.
+        /// Authorities of which whoever connects must present a certificate; empty: none is asked for.
         client_ca: PathBuf,
-        /// Names that are let in: the certificate of an application must carry one of them. Empty:
-        /// everybody with a certificate of `client_ca`.
+        /// Names that are let in: that certificate must carry one of them. Empty: everybody with a
+        /// certificate of `client_ca`.
         allow: Vec<CertificateName>,
         /// Oldest version that is spoken. Default "1.3".
         min_version: TlsVersion,

@@ -62,6 +62,8 @@ pub struct AdminSettings {
     pub mode: SocketMode,
     /// File with what requests have to carry, if anything.
     pub token_file: Option<PathBuf>,
+    /// How it speaks TLS; none for plaintext, as on every Unix socket.
+    pub tls: Option<ListenerTls>,
     /// Names in `host`, beside those of loopback and the address itself.
     pub hosts: Vec<String>,
 }
@@ -70,7 +72,8 @@ impl AdminSettings {
     /// Whether other hosts may reach it, and nothing tells who asks.
     pub fn is_open(&self) -> bool {
         let is_far = matches!(self.address, SocketPath::Tcp(address) if !address.ip().to_canonical().is_loopback());
-        is_far && self.token_file.is_none()
+        let knows_peers = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        is_far && self.token_file.is_none() && !knows_peers
     }
 }
 
@@ -80,6 +83,7 @@ impl Default for AdminSettings {
             address: SocketPath::Tcp((Ipv4Addr::LOCALHOST, 4191).into()),
             mode: SocketMode::default(),
             token_file: None,
+            tls: None,
             hosts: Vec::new(),
         }
     }
