@@ -24,6 +24,11 @@ impl Group {
         Ok(group)
     }
 
+    /// A file of it.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+
     /// Puts a running process in.
     pub(crate) fn take(&self, process: u32) {
         fs::write(self.0.join("cgroup.procs"), process.to_string()).unwrap();

@@ -25,6 +25,8 @@ mod metrics;
 mod namespaces;
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/raw.rs"]
+mod raw;
 #[path = "../support/relay.rs"]
 mod relay;
 #[path = "../support/tls.rs"]
@@ -45,5 +47,6 @@ mod load;
 mod members;
 mod network;
 mod outages;
+mod readers;
 mod restart;
 mod scene;
