@@ -105,8 +105,8 @@ impl Exchange {
     /// Take nothing from the exchange afterwards.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<response::Parts, Failed>> {
         let pieces = self.call.upload.pieces();
-        if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
-            return Poll::Ready(Err(Failed::Cancelled));
+        if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(Failed::of_upload(&error)));
         }
         if self.call.upload.pieces() != pieces {
             self.call.meta.wait_for_answer();
@@ -135,8 +135,8 @@ impl Exchange {
     /// # Errors
     /// As for [`Self::poll_head`].
     pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
-            return Poll::Ready(Err(Failed::Cancelled));
+        if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(Failed::of_upload(&error)));
         }
         self.upstream.poll_wire(cx);
         match &mut self.answer {
@@ -244,6 +244,14 @@ impl Exchange {
                     progress: Progress::MaybeProcessed(None),
                 };
             }
+            Failed::Trailers => {
+                let text = "a value in the trailers begins or ends with a space";
+                return AttemptError {
+                    error: CallError::new(Reason::BadRequest, text),
+                    outcome: AttemptOutcome::Cancelled,
+                    progress: Progress::MaybeProcessed(None),
+                };
+            }
             Failed::Upstream(error) => {
                 if is_proof_of_no_work(&error) && self.call.upload.rewind() {
                     return unprocessed(self.call, AttemptOutcome::Refused, &error);
@@ -310,7 +318,7 @@ impl Exchange {
     fn lost(&self, error: &h2::Error) -> CallError {
         let meta = &self.call.meta;
         let (service, address) = (meta.target().view.name(), meta.address());
-        if error.is_library() {
+        if error.is_library() || is_found_here(error) {
             let text = format!("service {service}: {address} sent what is not HTTP/2: {error}");
             return CallError::new(Reason::UpstreamProtocol, text);
         }
@@ -334,6 +342,19 @@ pub enum Failed {
     Malformed(&'static str),
     /// The caller went away.
     Cancelled,
+    /// The caller's trailers are malformed.
+    Trailers,
+}
+
+impl Failed {
+    fn of_upload(error: &h2::Error) -> Self {
+        if is_found_here(error) { Self::Trailers } else { Self::Cancelled }
+    }
+}
+
+/// Neither the other side nor its connection says so: it was found in trailers, by this proxy.
+fn is_found_here(error: &h2::Error) -> bool {
+    !error.is_remote() && error.reason() == Some(Code::PROTOCOL_ERROR)
 }
 
 /// RFC 9113 section 8.7: REFUSED_STREAM, and streams above the last one that a GOAWAY names, were not

@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 
+use super::sound::is_padded;
+
 /// Pieces smaller than this are put together with those that have come after them.
 const SMALL: usize = 1 << 10;
 /// How large a piece that is put together may become, but for its last part: h2's usual frame.
@@ -127,7 +129,7 @@ impl Pump {
             }
         }
         if self.state == State::Trailers && self.ending.is_none() {
-            let trailers = ready!(self.from.poll_trailers(cx))?;
+            let trailers = ready!(poll_sound_trailers(&mut self.from, cx))?;
             self.ending = Some(Box::new(trailers.unwrap_or_default()));
         }
         Poll::Ready(Ok(()))
@@ -226,7 +228,7 @@ impl Pump {
     ) -> Poll<Result<(), Ended>> {
         let trailers = match self.ending.take() {
             Some(trailers) => Some(*trailers).filter(|trailers| !trailers.is_empty()),
-            None => ready!(self.from.poll_trailers(cx)).map_err(Ended::Source)?,
+            None => ready!(poll_sound_trailers(&mut self.from, cx)).map_err(Ended::Source)?,
         };
         let handed = match trailers {
             Some(trailers) => {
@@ -241,6 +243,20 @@ impl Pump {
         self.state = State::Over;
         Poll::Ready(handed.map_err(|_| Ended::Sink))
     }
+}
+
+/// Trailers that everybody reads in the same way, as heads have to be. What h2 refuses of them by itself
+/// fails alike.
+fn poll_sound_trailers(
+    from: &mut RecvStream,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
+    let trailers = ready!(from.poll_trailers(cx))?;
+    let is_sound = |trailers: &HeaderMap| trailers.values().all(|v| !is_padded(v.as_bytes()));
+    Poll::Ready(match trailers.as_ref().is_none_or(is_sound) {
+        true => Ok(trailers),
+        false => Err(h2::Reason::PROTOCOL_ERROR.into()),
+    })
 }
 
 /// How many of `wanted` bytes the receiving side has room for: at least one.

@@ -15,7 +15,7 @@ use crate::program::{Pillion, Program, endpoint};
 use crate::tls::Authority;
 use crate::tls_calls::{DAY, authority, listener, towards_endpoints};
 use crate::tls_mutual::{CLIENT, SERVER, SHOP, inbound, outbound};
-use crate::tls_peer::{Pair, TlsFront, client_config, connect};
+use crate::tls_peer::{Pair, TlsFront, client_config, connect, server_config_of};
 use crate::tls_reload::{install, presented, reloads};
 use crate::wait::until;
 
@@ -230,6 +230,35 @@ async fn a_caller_below_an_authority_that_has_expired_is_refused_and_both_ends_k
     assert!(message.contains("(peer_expired)"), "{message}");
     until("the inner proxy says why", async || inner.log().contains("reason=\"expired\"")).await;
     assert_eq!(backend.counts().calls, 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_speaks_tls_1_2_alone_is_called_where_that_is_allowed() {
+    let (_folder, ca) = authority("ca");
+    let backend = Backend::echo().await;
+    let server = ca.sign_for("server", "DNS:echo");
+    let old: &[_] = &[&rustls::version::TLS12];
+    let config = server_config_of(old, &server, Some(&ca.cert()), &[b"h2"]);
+    let front = TlsFront::start_with(backend.address(), config).await;
+    let (cert, key) = ca.sign_for("me", CLIENT);
+    for (version, is_ok) in [("1.3", false), ("1.2", true)] {
+        let keys =
+            format!("mode = \"on\"\ncert = {cert:?}\nkey = {key:?}\nmin_version = {version:?}");
+        let config = format!(
+            "[defaults]\nconnect_timeout = \"20s\"\nattempts = 1\n{}",
+            towards_endpoints(&ca.cert(), &keys)
+        );
+        let pillion = Pillion::start(&config, [endpoint("echo", front.address(), "")]).await;
+        let client = Client::connect(pillion.address()).await;
+        for _ in 0..3 {
+            let answer = client.call("echo").await;
+            assert_eq!(answer.is_ok(), is_ok, "{answer:?}");
+            let message = answer.header("grpc-message").unwrap_or_default();
+            assert_eq!(message.contains("(version)"), !is_ok, "{message}");
+        }
+    }
+    let failed = front.seen().failed;
+    assert!(failed.iter().all(|why| why.contains("ersion")), "{failed:?}");
 }
 
 #[tokio::test]

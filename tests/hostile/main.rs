@@ -27,3 +27,4 @@ mod memory;
 mod resets;
 mod scene;
 mod stalls;
+mod unpacking;

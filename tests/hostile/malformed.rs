@@ -1,6 +1,6 @@
 //! Calls and answers that others might read in another way: refused on their stream, never passed on.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Counts};
 use crate::client::Client;
 use crate::program::endpoint;
 use crate::raw::{
@@ -234,17 +234,39 @@ async fn a_body_that_is_longer_or_shorter_than_it_was_said_to_be_ends_its_call()
 async fn trailers_that_break_the_rules_end_their_call() {
     let scene = Scene::new("").await;
     let mut wire = scene.wire().await;
-    for (stream, flags, trailers) in
-        [(1, 0, [("x-trailer", "does not end")]), (3, END_STREAM, [("connection", "close")])]
-    {
+    // A neighbour, whose call goes on all the while.
+    wire.send(&[Frame::headers(0, 1, &fields(&[]))]).await;
+    let cases: &[(u8, &[(&str, &str)])] = &[
+        (0, &[("x-trailer", "does not end")]),
+        (END_STREAM, &[("connection", "close")]),
+        (END_STREAM, &[("keep-alive", "timeout=5")]),
+        (END_STREAM, &[("proxy-connection", "close")]),
+        (END_STREAM, &[("transfer-encoding", "chunked")]),
+        (END_STREAM, &[("upgrade", "websocket")]),
+        (END_STREAM, &[("te", "gzip")]),
+        (END_STREAM, &[("x-a", "b"), (":path", "/other")]),
+        (END_STREAM, &[("x-a", " b")]),
+        (END_STREAM, &[("x-a", "b\t")]),
+    ];
+    for (at, (flags, trailers)) in cases.iter().enumerate() {
+        let stream = 2 * at as u32 + 3;
         let head = Frame::headers(0, stream, &fields(&[]));
         wire.send(&[head, Frame::data(0, stream, b"hello")]).await;
-        wire.send(&[Frame::headers(flags, stream, &trailers)]).await;
+        wire.send(&[Frame::headers(*flags, stream, trailers)]).await;
         let answer = wire.answer(stream).await;
-        assert!(answer.iter().any(|frame| frame.kind == RST_STREAM), "{trailers:?}: {answer:?}");
+        let told: Vec<_> = answer.iter().map(|frame| frame.kind).collect();
+        // What h2 finds is reset, what is found here is answered.
+        let is_padded = trailers.iter().any(|(_, value)| value.trim() != *value);
+        assert_eq!(told, [if is_padded { HEADERS } else { RST_STREAM }], "{trailers:?}");
     }
-    wire.send(&[Frame::headers(END_STREAM, 5, &fields(&[]))]).await;
-    assert!(wire.answer(5).await.last().is_some_and(|last| last.kind == HEADERS));
+    let refused = [("error", "bad_request")];
+    assert_eq!(scene.pillion.metrics().await.sum("requests_total", &refused), 2.0);
+    let calls = cases.len();
+    let gone = |counts: &Counts| counts.cancelled == counts.calls - 1;
+    scene.backend.until("none of them was whole", gone).await;
+    wire.send(&[Frame::data(0, 1, b"hello"), Frame::headers(END_STREAM, 1, &[("x-a", "b")])]).await;
+    assert!(wire.answer(1).await.iter().any(|frame| frame.payload == b"hello"));
+    assert!(scene.backend.counts().calls <= calls + 1);
 }
 
 #[tokio::test]
@@ -317,5 +339,43 @@ async fn a_malformed_answer_ends_its_call_and_is_not_passed_on() {
         let told = (answer.grpc_status(), answer.header("pillion-error"));
         assert_eq!(told, (Some(13), Some("upstream_protocol")), "{head:?}: {answer:?}");
         assert!(client.call("echo").await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn malformed_trailers_of_an_answer_end_its_call_and_are_not_passed_on() {
+    let cases: &[(u8, &[(&str, &str)])] = &[
+        (0, &[("grpc-status", "0")]),
+        (END_STREAM, &[("grpc-status", "0"), ("connection", "close")]),
+        (END_STREAM, &[("grpc-status", "0"), ("te", "gzip")]),
+        (END_STREAM, &[("grpc-status", "0"), (":status", "200")]),
+        (END_STREAM, &[("grpc-status", "0"), ("x-a", " b")]),
+        (END_STREAM, &[("grpc-status", " 0")]),
+        (END_STREAM, &[("grpc-status", "0\t")]),
+    ];
+    // With and without something before them.
+    for body in [&b"5"[..], b""] {
+        let mut endpoints = Vec::new();
+        for (at, (flags, trailers)) in cases.iter().enumerate() {
+            let (flags, trailers) = (*flags, *trailers);
+            let answer = move |stream| {
+                let head = [(":status", "200"), ("content-type", "application/grpc")];
+                let mut frames = vec![Frame::headers(0, stream, &head)];
+                if !body.is_empty() {
+                    frames.push(Frame::data(0, stream, body));
+                }
+                frames.push(Frame::headers(flags, stream, trailers));
+                frames
+            };
+            endpoints.push(endpoint(&format!("odd-{at}"), answering(answer).await, ""));
+        }
+        let pillion = proxy("", "", endpoints).await;
+        let client = Client::connect(pillion.address()).await;
+        for (at, (_, trailers)) in cases.iter().enumerate() {
+            let answer = client.call(&format!("odd-{at}")).await;
+            let told = (answer.grpc_status(), answer.header("pillion-error"));
+            assert_eq!(told, (Some(13), Some("upstream_protocol")), "{trailers:?}: {answer:?}");
+            assert_eq!(answer.header("x-a"), None);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore, ServerConfig,
+    ClientConfig, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::WebPkiClientVerifier,
 };
@@ -97,13 +97,23 @@ async fn serve(acceptor: TlsAcceptor, tcp: TcpStream, behind: SocketAddr, seen: 
 
 /// A server with this certificate and these protocols.
 pub(crate) fn server_config(
+    pair: &Pair,
+    client_ca: Option<&Path>,
+    protocols: &[&[u8]],
+) -> ServerConfig {
+    server_config_of(rustls::ALL_VERSIONS, pair, client_ca, protocols)
+}
+
+/// The same, with these versions of TLS.
+pub(crate) fn server_config_of(
+    versions: &[&'static SupportedProtocolVersion],
     (cert, key): &Pair,
     client_ca: Option<&Path>,
     protocols: &[&[u8]],
 ) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap();
     let builder = match client_ca {
         Some(ca) => {

@@ -10,6 +10,12 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// Trailers may be as long as this for nothing: a byte can name an entry of the HPACK table, which takes
+/// a hundred in memory for as long as the call waits for what comes before them.
+const TRAILERS: u32 = 256;
+/// So many bytes of them beyond that count as an odd frame.
+const ODD_PIECE: u32 = 16;
+
 /// Follows the frames that a client sends, from its preface on. What is not HTTP/2 misleads it, until
 /// h2 ends the connection for that.
 #[derive(Debug)]
@@ -32,7 +38,7 @@ pub(super) struct Frames {
 pub(super) struct Tally {
     /// Frames that say something of a call: HEADERS, and DATA that holds bytes or ends a stream.
     pub(super) carrying: u32,
-    /// Any others.
+    /// Any others; and trailers that are long, piece by piece.
     pub(super) odd: u32,
     /// Streams whose head is complete.
     pub(super) opened: u32,
@@ -102,7 +108,11 @@ impl Frames {
                 self.opens = stream > self.newest;
                 self.newest = self.newest.max(stream);
                 self.in_block = true;
+                if !self.opens {
+                    tally.odd += self.rest.saturating_sub(TRAILERS) / ODD_PIECE;
+                }
             }
+            CONTINUATION if !self.opens => tally.odd += 1 + self.rest / ODD_PIECE,
             _ => tally.odd += 1,
         }
         self.ends_block = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0;
@@ -150,6 +160,18 @@ mod tests {
             assert_eq!(tallies.fold(Tally::default(), sum), expected, "in pieces of {piece}");
             assert!(!frames.is_within_head());
         }
+    }
+
+    #[test]
+    fn long_trailers_are_odd_and_long_heads_are_not() {
+        let mut frames = Frames::new();
+        frames.follow(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let mut odd = |kind, flags, length| frames.follow(&frame(kind, flags, 1, length)).odd;
+        assert_eq!(odd(HEADERS, 0, 9_000), 0);
+        assert_eq!(odd(CONTINUATION, END_HEADERS, 9_000), 1);
+        assert_eq!(odd(HEADERS, 0, TRAILERS as usize), 0);
+        assert_eq!(odd(CONTINUATION, END_HEADERS | END_STREAM, 1_600), 101);
+        assert_eq!(odd(HEADERS, END_HEADERS, TRAILERS as usize + 1_600), 100);
     }
 
     #[test]

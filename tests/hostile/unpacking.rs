@@ -1,0 +1,70 @@
+//! Heads and trailers that are small on the wire and large when they are unpacked: an entry of the HPACK table
+//! is named by one byte, and takes a hundred in memory.
+
+use crate::backend::Backend;
+use crate::program::endpoint;
+use crate::raw::{
+    END_HEADERS, END_STREAM, Flooded, Frame, HEADERS, Wire, grpc_fields, header_block,
+};
+use crate::scene::{ENHANCE_YOUR_CALM, Scene, endures, proxy};
+
+/// As many headers as one frame can name; half a mebibyte, as h2 counts them.
+const ENTRIES: usize = 15_000;
+
+/// Fields, and then one that the table has, so often. The first puts it there.
+fn many(flags: u8, stream: u32, fields: &[(&str, &str)], first: bool) -> Frame {
+    let mut block = header_block(fields);
+    if first {
+        let mut literal = header_block(&[("a", "b")]);
+        literal[0] = 0x40;
+        block.extend(literal);
+    }
+    block.extend(std::iter::repeat_n(0x80 | 62, ENTRIES));
+    Frame::new(HEADERS, flags | END_HEADERS, stream, &block)
+}
+
+#[tokio::test]
+async fn a_burst_of_heads_with_thousands_of_headers_is_refused_and_takes_little_memory() {
+    let mut scene = Scene::new("").await;
+    let heads = (0..200).map(|at| {
+        let stream = 2 * at + 1;
+        many(END_STREAM, stream, &grpc_fields("echo"), stream == 1).bytes()
+    });
+    let wire = scene.wire().await;
+    assert_eq!(scene.endures(wire.flood(heads)).await, Flooded::Taken);
+    scene.until_limited("max_headers", 200.0).await;
+}
+
+#[tokio::test]
+async fn trailers_with_thousands_of_headers_behind_calls_that_wait_are_cut_off() {
+    let backend = Backend::echo().await;
+    // It accepts and says nothing: calls wait for their connection.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoints =
+        [backend.as_endpoint("echo"), endpoint("silent", silent.local_addr().unwrap(), "")];
+    let mut pillion = proxy("", "[defaults]\nconnect_timeout = \"60s\"", endpoints).await;
+    let wire = Wire::connect(pillion.address()).await;
+    let calls = (0..1000).map(|at| {
+        let stream = 2 * at + 1;
+        let head = Frame::headers(0, stream, &grpc_fields("silent")).bytes();
+        let data = Frame::data(0, stream, b"hello").bytes();
+        let trailers = many(END_STREAM, stream, &[], stream == 1).bytes();
+        [head, data, trailers].concat()
+    });
+    let ended = endures(&mut pillion, wire.flood(calls)).await;
+    assert_eq!(ended, Flooded::CutOff(Some(ENHANCE_YOUR_CALM)));
+}
+
+#[tokio::test]
+async fn trailers_that_applications_send_are_no_flood() {
+    let scene = Scene::new("max_odd_frames = 100").await;
+    let mut wire = scene.wire().await;
+    for at in 0..200 {
+        let stream = 2 * at + 1;
+        let head = Frame::headers(0, stream, &grpc_fields("echo"));
+        let trailers = [("x-checksum", "0123456789abcdef"), ("x-note", &"n".repeat(150))];
+        let trailers = Frame::headers(END_STREAM, stream, &trailers);
+        wire.send(&[head, Frame::data(0, stream, b"hello"), trailers]).await;
+        assert!(wire.answer(stream).await.iter().any(|frame| frame.payload == b"hello"));
+    }
+}
