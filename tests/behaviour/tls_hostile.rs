@@ -258,7 +258,7 @@ async fn an_endpoint_that_speaks_tls_1_2_alone_is_called_where_that_is_allowed()
         }
     }
     let failed = front.seen().failed;
-    assert!(failed.iter().all(|why| why.contains("ersion")), "{failed:?}");
+    assert!(failed.iter().all(|why| why.contains("Tls12NotOffered")), "{failed:?}");
 }
 
 #[tokio::test]
