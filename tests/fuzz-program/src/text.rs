@@ -91,7 +91,8 @@ pub fn services(data: &[u8]) {
     static FOLDER: LazyLock<TempDir> = LazyLock::new(folder);
     let path = FOLDER.path().join("services.toml");
     fs::write(&path, data).expect("a file can be written");
-    let source = Source { name: "main".into(), kind: SourceKind::File(FileSource { path }) };
+    let kind = SourceKind::File(FileSource { path });
+    let source = Source { name: "main".into(), kind, networks: Default::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let (directory, _discovery) = discovery::start(vec![source]);
