@@ -1,5 +1,5 @@
 # What one does with a clone. Each target does all that it needs.
-.PHONY: help demo setup test test-long soak fuzz loom lint instructions release bench docs image
+.PHONY: help demo setup test test-long soak fuzz loom lint instructions attacks release bench docs image
 # Debian keeps servers such as nginx where only root looks for them.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -56,6 +56,11 @@ instructions: ## what a call costs in instructions, against benches/instructions
 	tools/setup
 	cargo build --profile quick -p pillion
 	benches/instructions
+
+attacks: ## what attacks do to calls beside them and to memory, into docs/security.md; a quarter of an hour; ARGS="--rounds 1 --only PING" for a look
+	tools/setup bench
+	cargo build --profile quick -p pillion -p pillion-load
+	benches/attacks $(or $(ARGS),--write)
 
 release: ## target/release/pillion, optimised by a profile of itself under load; takes a quarter of an hour
 	tools/setup

@@ -7,6 +7,7 @@ mod bounds;
 
 use std::{
     fs::File,
+    hint::black_box,
     os::unix::fs::FileExt,
     sync::{
         Arc,
@@ -15,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::metrics::Metrics;
 
@@ -27,6 +31,13 @@ const CLOSE_LOOK: Duration = Duration::from_millis(50);
 const PATIENCE: u32 = 4;
 /// Looks after which it is known what applications hold.
 const KNOWN: u32 = 8;
+/// Between two times that the allocator is made to give back what is free, and how often in a row once the memory
+/// has changed by so much. It keeps what it has for a second.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+const TIMES: u32 = 4;
+const CHANGE: u64 = 1 << 20;
+/// A block so large that the allocator has no place for it among others.
+const LARGE: usize = 8 << 20;
 /// They hold so little, as a part of the memory, that to refuse them would not help.
 const LITTLE: u64 = 8;
 
@@ -120,6 +131,7 @@ impl Memory {
         };
         let (page, group) = (rustix::param::page_size() as u64, bounds::of_control_group());
         let (mut full, mut last) = (0u32, Stage::Calm);
+        let mut leftovers = Leftovers::default();
         loop {
             let most = group.map_or_else(&most, |group| most().min(group));
             let used = resident(&statm).unwrap_or(0) * page;
@@ -129,6 +141,7 @@ impl Memory {
             // and connections would then help nobody.
             let is_little = self.0.held.swap(0, Relaxed) < most / LITTLE;
             let stage = if full > KNOWN && is_little { Stage::Calm } else { last };
+            leftovers.look(used, Instant::now());
             self.enter(stage, used, most);
             metrics.set_memory(most, stage as u8);
             if full > 0 {
@@ -146,6 +159,29 @@ impl Memory {
                 ?stage,
                 "{used} MiB of memory are in use, of {most} MiB; see max_memory"
             );
+        }
+    }
+}
+
+/// Memory that nobody uses, and that the allocator has not given back.
+#[derive(Debug, Default)]
+struct Leftovers {
+    used: u64,
+    times: u32,
+    last: Option<Instant>,
+}
+
+impl Leftovers {
+    /// Has it given back some time after the memory in use has changed. mimalloc only does so where something is
+    /// freed: after a flood nothing is.
+    fn look(&mut self, used: u64, now: Instant) {
+        if used.abs_diff(self.used) >= CHANGE {
+            (self.used, self.times) = (used, TIMES);
+        }
+        if self.times > 0 && self.last.is_none_or(|last| now >= last + GIVE_BACK) {
+            (self.times, self.last) = (self.times - 1, Some(now));
+            // Never touched, so that it takes no memory itself.
+            drop(black_box(Vec::<u8>::with_capacity(LARGE)));
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::{
     model::{GrpcStatus, Reason},
 };
 
+/// Bytes that are read at a time under pressure: h2's usual frame.
+const PIECE: usize = 16 << 10;
+
 /// One attempt of a call on a connected endpoint.
 ///
 /// [`Self::poll_head`] until the endpoint's head is there, then [`Self::poll_body`]. Dropping it
@@ -111,19 +114,26 @@ impl Exchange {
         if self.call.upload.pieces() != pieces {
             self.call.meta.wait_for_answer();
         }
-        self.upstream.poll_wire(cx);
-        let Answer::Awaited(response) = &mut self.answer else {
-            unreachable!("polled for a head again after it had come")
+        let response = loop {
+            let there_is_more = self.poll_wire(cx);
+            let Answer::Awaited(response) = &mut self.answer else {
+                unreachable!("polled for a head again after it had come")
+            };
+            match Pin::new(response).poll(cx) {
+                Poll::Pending if there_is_more => {}
+                head_or_pending => break ready!(head_or_pending),
+            }
         };
-        match ready!(Pin::new(response).poll(cx)) {
+        match response {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 if let Some(fault) = fault(&head) {
                     return Poll::Ready(Err(Failed::Malformed(fault)));
                 }
                 let seen = Seen::new(&head, &body);
-                let has_trailers = self.call.meta.kind == Kind::Grpc;
-                self.answer = Answer::Here { pump: Pump::new(body, has_trailers), seen };
+                let is_grpc = self.call.meta.kind == Kind::Grpc;
+                let pump = Pump::new(body, is_grpc, self.call.meta.pressure.is_on());
+                self.answer = Answer::Here { pump, seen };
                 Poll::Ready(Ok(head))
             }
             Err(error) => Poll::Ready(Err(Failed::Upstream(error))),
@@ -138,10 +148,13 @@ impl Exchange {
         if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
             return Poll::Ready(Err(Failed::of_upload(&error)));
         }
-        self.upstream.poll_wire(cx);
-        match &mut self.answer {
-            Answer::Here { pump, .. } => pump.poll_first(cx).map_err(Failed::Broken),
-            Answer::Awaited(_) => Poll::Pending,
+        loop {
+            let there_is_more = self.poll_wire(cx);
+            let Answer::Here { pump, .. } = &mut self.answer else { return Poll::Pending };
+            match pump.poll_first(cx) {
+                Poll::Pending if there_is_more => {}
+                first_or_pending => return first_or_pending.map_err(Failed::Broken),
+            }
         }
     }
 
@@ -203,18 +216,45 @@ impl Exchange {
         if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
             return Poll::Ready(Err(Broken::Cancelled));
         }
-        self.upstream.poll_wire(cx);
-        let Answer::Here { pump, seen } = &mut self.answer else {
-            unreachable!("polled for a body before its head had come")
+        let pumped = loop {
+            let there_is_more = self.poll_wire(cx);
+            let Answer::Here { pump, seen } = &mut self.answer else {
+                unreachable!("polled for a body before its head had come")
+            };
+            match pump.poll(cx, down, seen) {
+                Poll::Pending if there_is_more && !pump.is_held_up() => {}
+                ended_or_pending => break ready!(ended_or_pending).map(|()| seen),
+            }
         };
-        match ready!(pump.poll(cx, down, seen)) {
-            Ok(()) => {
+        match pumped {
+            Ok(seen) => {
                 seen.finish(&self.call.meta);
                 Poll::Ready(Ok(()))
             }
             Err(Ended::Sink) => Poll::Ready(Err(Broken::Cancelled)),
             Err(Ended::Source(error)) => Poll::Ready(Err(self.broken(&error))),
         }
+    }
+
+    /// As [`Self::poll_body`], but hands nothing over: ready where the answer breaks off meanwhile.
+    pub fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        match self.poll_first(cx) {
+            Poll::Ready(Err(Failed::Broken(error))) => Poll::Ready(self.broken(&error)),
+            Poll::Ready(Err(_)) => Poll::Ready(Broken::Cancelled),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Moves bytes of the connection, where that is the call's own. Under pressure they are read piece by piece, and
+    /// not at all while the answer waits for the caller: what has not been read stays with the endpoint. Whether
+    /// more may have come.
+    fn poll_wire(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.call.meta.pressure.is_on() {
+            self.upstream.poll_wire(cx);
+            return false;
+        }
+        let is_held_up = matches!(&self.answer, Answer::Here { pump, .. } if pump.is_held_up());
+        self.upstream.poll_wire_within(cx, if is_held_up { 0 } else { PIECE })
     }
 
     /// Bytes of the answer that the caller has no room for; 0 while it is the endpoint that is waited

@@ -16,10 +16,10 @@ const SMALL: usize = 1 << 10;
 /// How large a piece that is put together may become, but for its last part: h2's usual frame.
 const GATHERED: usize = 16 << 10;
 
-/// Most bytes of a first piece that are handed over whether there is room or not: the first frame, as
-/// most senders cut them. h2 gives a new stream room only when its connection is polled, and so when
+/// Most bytes of a first piece that are handed over whether there is room or not: most small answers are no
+/// larger, and a thousand that nobody takes are 4 MiB. h2 gives a new stream room only when its connection is polled, and so when
 /// its head goes out: such a piece goes out with the head, and h2 holds it where there is no room.
-const AHEAD: usize = 16 << 10;
+const AHEAD: usize = 4 << 10;
 
 /// Takes frames from one side and hands them to the other as it has room: what does not fit stays
 /// where it came from, whose window so closes, and nothing is ever held whole.
@@ -69,8 +69,9 @@ pub(super) enum Ended {
 }
 
 impl Pump {
-    /// From a stream of which nothing has been read, to one on which nothing but the head was sent.
-    pub(super) const fn new(from: RecvStream, has_trailers: bool) -> Self {
+    /// From a stream of which nothing has been read, to one on which nothing but the head was sent; `closely`
+    /// hands nothing over without room.
+    pub(super) const fn new(from: RecvStream, has_trailers: bool, closely: bool) -> Self {
         Self {
             from,
             has_trailers,
@@ -78,7 +79,7 @@ impl Pump {
             last: false,
             trailers_are_next: false,
             ending: None,
-            ahead: AHEAD,
+            ahead: if closely { 0 } else { AHEAD },
             handed: 0,
             state: State::Data,
         }
@@ -97,6 +98,11 @@ impl Pump {
     /// Bytes that have been handed over.
     pub(super) const fn handed(&self) -> u64 {
         self.handed
+    }
+
+    /// Whether a piece waits for room on the other side.
+    pub(super) const fn is_held_up(&self) -> bool {
+        !self.piece.is_empty()
     }
 
     /// Bytes that have come and that the other side has no room for; 0 while it is the sender that is

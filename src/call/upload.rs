@@ -57,7 +57,7 @@ impl Upload {
     /// The body as it comes from downstream.
     pub const fn new(body: RecvStream) -> Self {
         Self {
-            pump: Some(Pump::new(body, false)),
+            pump: Some(Pump::new(body, false, false)),
             kept: Kept::new(Pieces::new_const(), Replay::Keep),
         }
     }

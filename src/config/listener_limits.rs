@@ -26,7 +26,7 @@ pub struct ListenerLimits {
     pub max_age: Duration,
     /// How long an application may leave what waits for it untouched; zero for ever. Default 5 min.
     pub stall_timeout: Duration,
-    /// Bytes that may wait for the application on one connection. Default 64 MiB.
+    /// Bytes that may wait for the application on one connection. Default 8 MiB.
     pub max_buffered: u64,
     /// Calls of a connection that may be broken off within a second in some ten seconds, beyond one for
     /// each that was answered; 0 for any number. Default 200.
@@ -48,7 +48,7 @@ impl Default for ListenerLimits {
             idle_timeout: Duration::from_secs(3600),
             max_age: Duration::ZERO,
             stall_timeout: Duration::from_secs(300),
-            max_buffered: 64 << 20,
+            max_buffered: 8 << 20,
             max_resets: 200,
             max_odd_frames: 10_000,
         }

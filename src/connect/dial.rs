@@ -28,8 +28,10 @@ use crate::{
     tls::{Clients, Failure, Stream, Terms},
 };
 
-/// Bytes that an endpoint may send on one stream before the application has taken any.
+/// Bytes that an endpoint may send on one stream before the application has taken any; less on a shared
+/// connection, which cannot be left unread for the sake of one application.
 const STREAM_WINDOW: u32 = 256 << 10;
+const SHARED_STREAM_WINDOW: u32 = 128 << 10;
 /// Bytes that an endpoint may send on one connection. Large, so that one application that does not
 /// read cannot stall the others that share a pooled connection; h2 also takes its allowance for
 /// small DATA frames from it.
@@ -237,7 +239,7 @@ pub(super) async fn dial(
         if ending == Ending::Graceful {
             reins.probe(host_timeout);
         }
-        let (mut send, mut wire) = handshake(Gather::new(stream, reins.clone()), ready)
+        let (mut send, mut wire) = handshake(Gather::new(stream, reins.clone()), ready, ending)
             .await
             .map_err(|error| failed(&error))?;
         if ready == Ready::Settings {
@@ -363,12 +365,17 @@ impl Probed for Stream {
 async fn handshake(
     io: Gather<Stream>,
     ready: Ready,
+    ending: Ending,
 ) -> Result<(SendRequest<Bytes>, Box<Wire>), h2::Error> {
     // No stream may be opened before SETTINGS came: h2 then tells their arrival by its limit.
     let streams = if ready == Ready::Settings { 0 } else { usize::MAX };
+    let window = match ending {
+        Ending::WithCall => STREAM_WINDOW,
+        Ending::Graceful => SHARED_STREAM_WINDOW,
+    };
     let (send, wire) = client::Builder::new()
         .initial_max_send_streams(streams)
-        .initial_window_size(STREAM_WINDOW)
+        .initial_window_size(window)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_LIST)

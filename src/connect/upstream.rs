@@ -8,6 +8,7 @@ use http::Request;
 
 use super::{
     dial::{DialError, Dialed, Ending, Manner, Secure, Wire, dial},
+    gather::Reins,
     pool::{Lease, Opened, Pool},
     vigil::Vigil,
     warm::Warm,
@@ -40,7 +41,13 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Kept {
     /// The call does: the connection is its own and ends with it.
-    Own { send: SendRequest<Bytes>, wire: Option<Box<Wire>>, vigil: Vigil, _open: OpenConnection },
+    Own {
+        send: SendRequest<Bytes>,
+        wire: Option<Box<Wire>>,
+        reins: Reins,
+        vigil: Vigil,
+        _open: OpenConnection,
+    },
     /// A task of the pool does; the call holds a place.
     Shared(Lease),
 }
@@ -132,8 +139,8 @@ async fn connect(
 impl Upstream {
     fn own(dialed: Dialed, host_timeout: Duration) -> Self {
         let Dialed { send, wire, open, reins } = dialed;
-        let vigil = Vigil::new(host_timeout, reins);
-        Self { kept: Kept::Own { send, wire: Some(wire), vigil, _open: open } }
+        let vigil = Vigil::new(host_timeout, reins.clone());
+        Self { kept: Kept::Own { send, wire: Some(wire), reins, vigil, _open: open } }
     }
 
     const fn shared(lease: Lease) -> Self {
@@ -163,6 +170,18 @@ impl Upstream {
                 *own = None;
             }
         }
+    }
+
+    /// As [`Self::poll_wire`], but reads only about so many bytes of a connection that is the call's own. Whether
+    /// that was all that it may: there may be more then, of which nothing else will tell.
+    pub fn poll_wire_within(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
+        let Kept::Own { reins, .. } = &self.kept else { return false };
+        reins.read_within(Some(bytes));
+        self.poll_wire(cx);
+        let Kept::Own { reins, wire, .. } = &self.kept else { return false };
+        let is_read_out = reins.is_read_out() && wire.is_some();
+        reins.read_within(None);
+        is_read_out
     }
 
     /// Whether the call itself keeps the connection going.

@@ -8,6 +8,7 @@ mod bucket;
 mod burden;
 mod frames;
 mod io;
+mod outbox;
 mod watch;
 
 use std::{
@@ -27,9 +28,14 @@ pub(super) use io::Guarded;
 pub(super) use watch::{Look, Watch};
 
 use super::limits::{Breach, Breaches};
-use crate::{call::CallMeta, clock, config::ListenerLimits};
+use crate::{
+    call::{CallMeta, Pressure},
+    clock,
+    config::ListenerLimits,
+};
 use bucket::Bucket;
 use frames::Tally;
+use outbox::Outbox;
 
 /// A call that was broken off later than this has taken a place in `max_streams` for long enough.
 const EARLY: Duration = Duration::from_secs(1);
@@ -65,6 +71,10 @@ pub(super) struct Guard {
     /// Calls that have not ended, and bytes that they hold: their heads, and answers that wait for room.
     calls: Cell<u32>,
     held: Cell<u64>,
+    /// On while it holds half of what it may.
+    pub(super) pressure: Pressure,
+    /// What waits for the system.
+    outbox: Outbox,
     /// Times that something was written.
     writes: Cell<u32>,
     /// Wakes the connection.
@@ -95,6 +105,8 @@ impl Guard {
             counted: Cell::default(),
             calls: Cell::default(),
             held: Cell::default(),
+            pressure: Pressure::default(),
+            outbox: Outbox::default(),
             writes: Cell::default(),
             task: OnceCell::new(),
         }
@@ -173,7 +185,8 @@ impl Guard {
         }
     }
 
-    fn wrote(&self) {
+    fn wrote(&self, bytes: usize) {
+        self.outbox.wrote(bytes as u64);
         self.odd.borrow_mut().forgive(1);
         self.writes.update(|writes| writes.wrapping_add(1));
         if self.blocked.get().is_some() {

@@ -44,7 +44,8 @@ where
 {
     clock::hold(|| {
         let (head, body) = request.into_parts();
-        let meta = Rc::new(CallMeta::new(&head, guard.source, guard.identity.get().cloned()));
+        let (identity, pressure) = (guard.identity.get().cloned(), guard.pressure.clone());
+        let meta = Rc::new(CallMeta::new(&head, guard.source, identity, pressure));
         let checked = wellformed::check(&head, &guard.limits);
         let size = checked.and_then(|size| room_for(size, memory)).unwrap_or_else(|refused| {
             let (breach, error) = refused;
@@ -155,7 +156,7 @@ async fn relay(
     }
     let mut patience = Patience::default();
     let ended = poll_fn(|cx| {
-        let going = poll_relay(cx, &mut exchange, &mut down, deadline.as_mut());
+        let going = poll_relay(cx, &mut exchange, &mut down, deadline.as_mut(), &mut burden);
         if going.is_pending() {
             if stay.poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Stopped));
@@ -209,8 +210,16 @@ fn poll_relay(
     exchange: &mut Exchange,
     down: &mut SendStream<Bytes>,
     deadline: Option<&mut Alarm>,
+    burden: &mut Burden,
 ) -> Poll<Result<(), End>> {
-    if let Poll::Ready(ended) = exchange.poll_body(cx, down) {
+    let relayed = if burden.has_to_wait(cx) {
+        exchange.poll_ahead(cx).map(Err)
+    } else {
+        let relayed = exchange.poll_body(cx, down);
+        burden.has_handed_over(exchange.handed_over());
+        relayed
+    };
+    if let Poll::Ready(ended) = relayed {
         return Poll::Ready(ended.map_err(End::Broken));
     }
     if down.poll_reset(cx).is_ready() {

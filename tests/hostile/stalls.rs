@@ -14,13 +14,16 @@ use crate::scene::{ENHANCE_YOUR_CALM, Scene, endures, proxy};
 
 /// An endpoint `much` whose answers have this size, one `echo`, and a proxy to both.
 async fn giving(size: usize, limits: &str, tables: &str) -> (Backend, Backend, Pillion) {
-    let much = Backend::start(move |mut call: Incoming| async move {
+    let body = Bytes::from(vec![7; size]);
+    let much = Backend::start(move |mut call: Incoming| {
+        let body = body.clone();
+        async move {
         let mut answer = call.begin();
-        let sent = answer.send_data(Bytes::from(vec![7; size]), false);
+        let sent = answer.send_data(body, false);
         let _ = sent.and_then(|()| answer.send_trailers(trailers(0)));
         // Until the caller has it, or goes away.
         let _ = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
-    })
+    }})
     .await;
     let echo = Backend::echo().await;
     let pillion = proxy(limits, tables, [much.as_endpoint("much"), echo.as_endpoint("echo")]).await;
@@ -105,23 +108,87 @@ async fn small_answers_that_are_not_taken_end_with_their_connection() {
 
 #[tokio::test]
 async fn the_call_that_brings_more_than_may_wait_is_ended() {
+    let limits = "max_buffered = \"1MiB\"";
+    let shared = "[defaults]\nconnection = \"pooled\"";
+    let (_much, _echo, mut pillion) = giving(200_000, limits, shared).await;
+    // As many as fit.
+    let _few = closed(&pillion, 4).await;
+    let mut wire = closed(&pillion, 30).await;
+    let ended = endures_with_calls(&mut pillion, async {
+        let reset = wire.until(&[RST_STREAM]).await.unwrap();
+        assert_eq!(reset.code(), ENHANCE_YOUR_CALM);
+    });
+    ended.await;
+    let so = |m: &crate::metrics::Metrics| {
+        m.sum("downstream_limited_total", &[("reason", "max_buffered")]) >= 15.0
+    };
+    pillion.until_metrics("those that are too many have ended", so).await;
+    // The eight that fit wait, for as long as they may.
+    let left = pillion.metrics().await.sum("requests_in_flight", &[("service", "much")]);
+    assert!((4.0 + 6.0..=4.0 + 12.0).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn answers_wait_with_their_endpoints_where_much_waits_already_and_come_whole() {
+    const CALLS: u32 = 60;
+    const SIZE: usize = 1 << 20;
+    let (_much, _echo, mut pillion) = giving(SIZE, "max_buffered = \"4MiB\"", "").await;
+    let before = pillion.memory().0;
+    let mut wire = closed(&pillion, CALLS).await;
+    let begun = endures_with_calls(&mut pillion, async {
+        for _ in 0..CALLS {
+            wire.until(&[HEADERS]).await.unwrap();
+        }
+    });
+    begun.await;
+    // What may come without anything to hold it back is 15 MiB.
+    let grown = pillion.memory().1 - before;
+    assert!(grown < 12 << 20, "it grew by {} KiB", grown >> 10);
+    let open = Frame::new(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    wire.send(&[open, Frame::window_update(0, 0x7fff_0000)]).await;
+    let mut bytes = 0;
+    let mut ends = 0;
+    while ends < CALLS {
+        let frame = wire.until(&[DATA, HEADERS, RST_STREAM, GOAWAY]).await.unwrap();
+        assert!(matches!(frame.kind, DATA | HEADERS), "{frame:?}");
+        bytes += if frame.kind == DATA { frame.payload.len() } else { 0 };
+        ends += u32::from(frame.ends_stream());
+    }
+    assert_eq!(bytes, CALLS as usize * SIZE);
+}
+
+#[tokio::test]
+async fn a_thousand_answers_that_nobody_reads_do_not_fill_the_memory() {
+    const CALLS: u32 = 1_000;
     for tables in ["", "[defaults]\nconnection = \"pooled\""] {
-        let (_much, _echo, mut pillion) = giving(200_000, "max_buffered = \"1MiB\"", tables).await;
-        // As many as fit.
-        let _few = closed(&pillion, 4).await;
-        let mut wire = closed(&pillion, 20).await;
-        let ended = endures_with_calls(&mut pillion, async {
-            let reset = wire.until(&[RST_STREAM]).await.unwrap();
-            assert_eq!(reset.code(), ENHANCE_YOUR_CALM);
+        let (much, _echo, mut pillion) = giving(1 << 20, "", tables).await;
+        let mut wire = Wire::connect(pillion.address()).await;
+        let wide = Frame::new(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        wire.send(&[wide, Frame::window_update(0, 0x7fff_0000)]).await;
+        let before = pillion.memory().0;
+        let asked = endures_with_calls(&mut pillion, async {
+            ask(&mut wire, CALLS).await;
+            much.until("all of them have come", |counts| counts.calls >= CALLS as usize).await;
         });
-        ended.await;
-        let so = |m: &crate::metrics::Metrics| {
-            m.sum("downstream_limited_total", &[("reason", "max_buffered")]) >= 10.0
-        };
-        pillion.until_metrics("those that are too many have ended", so).await;
-        // The five that fit wait, for as long as they may.
-        let left = pillion.metrics().await.sum("requests_in_flight", &[("service", "much")]);
-        assert!((4.0 + 4.0..=4.0 + 6.0).contains(&left), "{left}");
+        asked.await;
+        let grown = pillion.memory().1 - before;
+        // What may wait is 128 MiB, were it not for all together.
+        assert!(grown < 64 << 20, "it grew by {} KiB", grown >> 10);
+    }
+}
+
+#[tokio::test]
+async fn what_answers_that_were_not_taken_held_is_given_back() {
+    for tables in ["", "[defaults]\nconnection = \"pooled\""] {
+        let (_much, _echo, mut pillion) = giving(1 << 20, "", tables).await;
+        endures_with_calls(&mut pillion, async {}).await;
+        let before = pillion.memory().0;
+        let mut wire = closed(&pillion, 300).await;
+        wire.until(&[HEADERS]).await.unwrap();
+        let grown = || pillion.memory().0.saturating_sub(before);
+        crate::wait::until("much is held", async || grown() > 4 << 20).await;
+        drop(wire);
+        crate::wait::until("it is given back", async || grown() < 4 << 20).await;
     }
 }
 

@@ -40,8 +40,9 @@ table! {
         /// ever.
         stall_timeout: Duration,
         /// Bytes of answers that may wait for the application on one connection, beyond what its windows
-        /// and the system hold. The call that brings more is ended. Each may have 256 KiB; pillion takes
-        /// no more from the endpoint.
+        /// and the system hold. From half of it on an answer waits with its endpoint instead, but for some
+        /// 16 KiB; on a shared connection to the endpoint, which others use, too, for 128 KiB. The call
+        /// that brings more is ended.
         max_buffered: Size<65_536, 17_179_869_184>,
         /// Calls of one connection that may end within a second of their beginning without an answer,
         /// because the application reset them, or because they were malformed or beyond `max_streams`, in

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     cmp::Reverse,
     rc::{Rc, Weak},
+    task::Context,
 };
 
 use super::{Breach, Guard};
@@ -24,6 +25,7 @@ pub(in crate::listener) struct Burden {
     guard: Rc<Guard>,
     head: u64,
     waiting: u64,
+    handed: u64,
 }
 
 impl Burden {
@@ -31,19 +33,32 @@ impl Burden {
     pub(in crate::listener) fn new(guard: &Rc<Guard>, head: usize) -> Self {
         let head = head as u64;
         guard.calls.update(|calls| calls + 1);
-        guard.held.update(|held| held + head);
-        Self { guard: Rc::clone(guard), head, waiting: 0 }
+        guard.hold(head, 0);
+        Self { guard: Rc::clone(guard), head, waiting: 0, handed: 0 }
     }
 
     /// Whether this is too much for the connection: so much of the call's answer waits.
     pub(in crate::listener) fn exceeds_with(&mut self, waiting: u64) -> bool {
         if waiting != self.waiting {
-            self.guard.held.update(|held| held + waiting - self.waiting);
             let more = waiting > self.waiting;
+            self.guard.hold(waiting, self.waiting);
             self.waiting = waiting;
             return more && self.guard.held.get() > self.guard.limits.max_buffered;
         }
         false
+    }
+
+    /// So many bytes of the answer have been handed over until now.
+    pub(in crate::listener) fn has_handed_over(&mut self, bytes: u64) {
+        if bytes != self.handed {
+            self.guard.outbox.handed(bytes - self.handed);
+            self.handed = bytes;
+        }
+    }
+
+    /// Whether nothing more is to be handed over for now; the call is woken when it is.
+    pub(in crate::listener) fn has_to_wait(&self, cx: &Context<'_>) -> bool {
+        self.guard.outbox.is_full(cx)
     }
 
     /// The limits of the connection.
@@ -60,11 +75,18 @@ impl Burden {
 impl Drop for Burden {
     fn drop(&mut self) {
         self.guard.calls.update(|calls| calls - 1);
-        self.guard.held.update(|held| held - self.head - self.waiting);
+        self.guard.hold(0, self.head + self.waiting);
     }
 }
 
 impl Guard {
+    /// Holds so many bytes more, and so many less.
+    fn hold(&self, more: u64, less: u64) {
+        let held = self.held.get() + more - less;
+        self.held.set(held);
+        self.pressure.set(held > self.limits.max_buffered / 2);
+    }
+
     /// About as many bytes as its connection holds.
     fn weight(&self) -> u64 {
         let calls = u64::from(self.calls.get());
@@ -132,12 +154,14 @@ mod tests {
     fn the_call_that_brings_more_than_may_wait_is_told_so() {
         let guard = guard(1000);
         let (mut one, mut other) = (Burden::new(&guard, 100), Burden::new(&guard, 100));
-        assert!(!one.exceeds_with(500));
+        assert!(!one.exceeds_with(300) && !guard.pressure.is_on());
+        assert!(!one.exceeds_with(500) && guard.pressure.is_on(), "more than half");
         assert!(!other.exceeds_with(300), "as much as may wait");
         assert!(other.exceeds_with(301));
         assert!(!one.exceeds_with(400), "who takes something is not to blame");
         drop((one, other));
         assert_eq!((guard.held.get(), guard.calls.get()), (0, 0));
+        assert!(!guard.pressure.is_on());
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl<T> Guarded<T> {
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Poll::Ready(Ok(_)) => self.guard.wrote(),
+            Poll::Ready(Ok(bytes)) => self.guard.wrote(*bytes),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.guard.cannot_write(),
         }
@@ -80,7 +80,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        if flushed.is_ready() {
+            // h2 flushes when it has written all that it may.
+            self.guard.outbox.is_empty_now();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
