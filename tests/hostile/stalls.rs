@@ -18,12 +18,13 @@ async fn giving(size: usize, limits: &str, tables: &str) -> (Backend, Backend, P
     let much = Backend::start(move |mut call: Incoming| {
         let body = body.clone();
         async move {
-        let mut answer = call.begin();
-        let sent = answer.send_data(body, false);
-        let _ = sent.and_then(|()| answer.send_trailers(trailers(0)));
-        // Until the caller has it, or goes away.
-        let _ = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
-    }})
+            let mut answer = call.begin();
+            let sent = answer.send_data(body, false);
+            let _ = sent.and_then(|()| answer.send_trailers(trailers(0)));
+            // Until the caller has it, or goes away.
+            let _ = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+        }
+    })
     .await;
     let echo = Backend::echo().await;
     let pillion = proxy(limits, tables, [much.as_endpoint("much"), echo.as_endpoint("echo")]).await;
