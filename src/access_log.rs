@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::{
     call::{CallMeta, Outcome, Spent, millis},
     config::AccessLog as Form,
+    panics::{Task, caught},
 };
 
 /// Lines that may wait to be written.
@@ -46,7 +47,7 @@ fn start() -> SyncSender<String> {
     let (lines, waiting) = sync_channel(WAITING);
     let thread = std::thread::Builder::new().name("access-log".to_owned());
     // Without the thread the receiver is gone and lines are dropped.
-    drop(thread.spawn(move || write_all(&waiting)));
+    drop(thread.spawn(move || while caught(Task::Other, || write_all(&waiting)).is_err() {}));
     lines
 }
 

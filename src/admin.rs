@@ -30,6 +30,7 @@ use crate::{
     listener::{Accepted, Bound, Troubles},
     live::Live,
     metrics::Metrics,
+    panics::{Caught, Task},
     policy::Policy,
     recent::Recent,
     register::Registrations,
@@ -80,8 +81,8 @@ pub struct Admin {
 }
 
 /// Serves the admin pages for as long as it is polled.
-pub async fn serve(bound: Bound, admin: Rc<Admin>) {
-    let mut troubles = Troubles::new(&admin.metrics, &bound);
+pub async fn serve(bound: &Bound, admin: &Rc<Admin>) {
+    let mut troubles = Troubles::new(&admin.metrics, bound);
     let (mut serving, mut open) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
     loop {
         match bound.accept().await {
@@ -91,7 +92,10 @@ pub async fn serve(bound: Bound, admin: Rc<Admin>) {
                 if open.len() >= MOST.min(admin.most_connections) {
                     open.pop_front().inspect(AbortHandle::abort);
                 }
-                open.push_back(serving.spawn_local(connection(accepted, Rc::clone(&admin))));
+                let connection = Caught::new(Task::Admin, connection(accepted, Rc::clone(admin)));
+                open.push_back(serving.spawn_local(async {
+                    let _ = connection.await;
+                }));
             }
             Err(error) => {
                 troubles.note(&error);

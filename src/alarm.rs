@@ -29,7 +29,10 @@ use tokio::{
 pub use bell::Bell;
 use wheel::{Key, Wheel};
 
-use crate::clock;
+use crate::{
+    clock,
+    panics::{Task, again},
+};
 
 thread_local! {
     static CLOCK: RefCell<Clock> = RefCell::default();
@@ -106,7 +109,7 @@ fn insert(at: Instant, waker: &Waker) -> Key {
         match clock.armed {
             Some(armed) if armed <= tick => {}
             Some(_) => clock.ticker.iter().for_each(Waker::wake_by_ref),
-            None => drop(spawn_local(tick_on())),
+            None => drop(spawn_local(again(Task::Worker, tick_on))),
         }
         clock.armed = Some(clock.armed.map_or(tick, |armed| armed.min(tick)));
         key

@@ -18,6 +18,7 @@ use stop::{Running, Signals};
 
 use crate::{
     access_log::AccessLog,
+    account::{Account, AccountError},
     admin::{self, Admin, DirectoryCollector, PolicyCollector, RegistrationCollector},
     balance::Tables,
     config::{ConfigErrors, Loaded, Settings, is_blank},
@@ -28,8 +29,10 @@ use crate::{
     live::Live,
     memory::Memory,
     metrics::Metrics,
+    panics::{self, Task, go_on},
     pem::PemError,
     policy::Policy,
+    privileges::{self, PrivilegeError},
     proxy::Parts,
     recent::Recent,
     register::Registrations,
@@ -67,9 +70,19 @@ pub enum AppError {
     /// A file of TLS cannot be used.
     #[error(transparent)]
     Pem(#[from] PemError),
+    /// There is no user like the one to run as.
+    #[error("user and group: {0}")]
+    Account(#[from] AccountError),
+    /// It cannot run as that user.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     /// The system gave no thread, no event queue or no signal handler.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// The thread of a worker has ended by a panic that nothing could catch. Connections that it had are lost,
+    /// and what it held may be in any state.
+    #[error("a worker has ended by a panic; its log line says where")]
+    Worker,
     /// A metric of ours is not one: a mistake in the program.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -78,12 +91,15 @@ pub enum AppError {
 /// Runs until told to stop, by signal or by `stop`. `started` is called once all is bound.
 ///
 /// # Errors
-/// [`AppError`], before the first call is served.
+/// [`AppError`], before the first call is served; [`AppError::Worker`] also later.
 pub fn run(
     program: Program,
     started: impl FnOnce(&Addresses),
     stop: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
+    panics::watch();
+    // Before there is a thread, which would not have it from this one.
+    privileges::harden();
     let runtime = Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(control(program, started, stop))
 }
@@ -102,6 +118,7 @@ async fn control(
     metrics.tasks().add("control");
     let (phase, phases) = watch::channel(Phase::Running);
 
+    let account = privileges::wanted(Account::find(&settings.user, &settings.group)?)?;
     // Bound first: an address in use must end the process before it has told anyone of itself.
     let admin_socket = bind(&settings.admin.address, settings.admin.mode)?;
     let listeners: Vec<Bound> = settings
@@ -109,8 +126,17 @@ async fn control(
         .iter()
         .map(|listener| bind(&listener.address, listener.mode))
         .collect::<Result<_, _>>()?;
+    if let Some(account) = &account {
+        for bound in listeners.iter().chain([&admin_socket]) {
+            bound.give_to(account.uid.as_raw(), account.gid.as_raw())?;
+        }
+        privileges::give_up(account)?;
+        let own = loaded.path.iter().map(|path| ("the configuration", path.clone()));
+        let files = settings.files().into_iter().chain(own);
+        privileges::can_use(account, files, settings.state_dir.as_deref())?;
+    }
     let tls = settings.listeners.iter().map(|listener| listener.tls.as_ref());
-    let keeper = Keeper::new(metrics.tls().clone());
+    let mut keeper = Keeper::new(metrics.tls().clone());
     let tls = tls.map(|tls| tls.map(|tls| keeper.server(tls)).transpose());
     let tls: Vec<_> = tls.collect::<Result<_, _>>()?;
     let addresses = Addresses {
@@ -128,10 +154,12 @@ async fn control(
     let admin_tls = settings.admin.tls.as_ref().filter(|_| admin_socket.tcp().is_some());
     let admin_tls = admin_tls.map(|tls| keeper.admin(tls)).transpose()?;
     let clients = keeper.clients();
-    spawn_local(keeper.run());
-    let dialling =
-        suspects::dial_all(sources.suspects(), Arc::clone(&live), clients.clone(), metrics.clone());
-    spawn_local(dialling);
+    spawn_local(go_on(Task::Tls, async move || keeper.run().await));
+    let (mut suspects, counted) = (sources.suspects(), metrics.clone());
+    let (terms, by) = (clients.clone(), Arc::clone(&live));
+    spawn_local(go_on(Task::Health, async move || {
+        suspects::dial_all(&mut suspects, &by, &terms, &counted).await;
+    }));
     let policy = Policy::start(Arc::clone(&live));
     metrics.registry().register(Box::new(PolicyCollector::new(Arc::clone(&policy))?))?;
     let registrations = Registrations::start(&settings);
@@ -141,11 +169,12 @@ async fn control(
     let access_log = AccessLog::default();
     let gates = Gates::default();
     gates.set_max_in_flight(settings.max_in_flight);
-    let warden = Warden::new(Arc::clone(&live), clients.clone(), metrics.clone());
+    let mut warden = Warden::new(Arc::clone(&live), clients.clone(), metrics.clone());
     let memory = Memory::default();
     let newest = Arc::clone(&live);
     let most = move || newest.load().max_memory;
-    spawn_local(memory.clone().watch(most, metrics.clone()));
+    let (watched, counted) = (memory.clone(), metrics.clone());
+    spawn_local(go_on(Task::Memory, async move || watched.watch(&most, &counted).await));
     let parts = Parts {
         live: Arc::clone(&live),
         directory: directory.clone(),
@@ -158,9 +187,10 @@ async fn control(
         recent: intake,
         clients,
     };
-    spawn_local(warden.run());
+    spawn_local(go_on(Task::Health, async move || warden.run().await));
+    let (ended, mut worker_ended) = mpsc::unbounded_channel();
     let workers: Vec<_> = (0..worker_count(settings.workers))
-        .map(|number| Worker::start(number, parts.clone(), phases.clone()))
+        .map(|number| Worker::start(number, parts.clone(), phases.clone(), ended.clone()))
         .collect::<io::Result<_>>()?;
     let workers = Arc::new(workers);
     let descriptors = Descriptors::share_out();
@@ -206,7 +236,8 @@ async fn control(
             let _ = drain.send(());
         }),
     };
-    spawn_local(admin::serve(admin_socket, Rc::new(admin)));
+    let admin = Rc::new(admin);
+    spawn_local(go_on(Task::Admin, async move || admin::serve(&admin_socket, &admin).await));
     let reload = reload::Reload {
         policy: Arc::clone(&policy),
         says_something: loaded.path.as_deref().is_some_and(|path| !is_blank(path)),
@@ -228,15 +259,20 @@ async fn control(
     let (terminate, interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut signals = Signals { terminate, interrupt };
+    let mut ending = Ok(());
     tokio::select! {
         signal = signals.next() => tracing::info!("{signal}: draining"),
         _ = drain_asked.recv() => tracing::info!("POST /drain: draining"),
+        Some(()) = worker_ended.recv() => {
+            ending = Err(AppError::Worker);
+            tracing::error!("a worker has ended by a panic: draining, to be started again");
+        }
         () = stop => {}
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop::stop(Running { phase, registrations, accepting, workers, live }, signals).await;
     recent.end().await;
-    Ok(())
+    ending
 }
 
 fn worker_count(configured: usize) -> usize {

@@ -7,6 +7,7 @@
 //! [`proxy`] their order; [`listener`] accept and serve; [`admin`], [`app`], [`cli`] the process.
 
 pub mod access_log;
+pub mod account;
 pub mod admin;
 pub mod alarm;
 pub mod app;
@@ -35,8 +36,10 @@ pub mod middleware;
 pub mod mirror;
 pub mod model;
 pub mod networks;
+pub mod panics;
 pub mod pem;
 pub mod policy;
+pub mod privileges;
 pub mod probe;
 pub mod proxy;
 pub mod pulse;

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, panics::rehearse};
 
 /// Between two looks, and where more than half of the memory is in use.
 const LOOK: Duration = Duration::from_millis(250);
@@ -125,7 +125,7 @@ impl Memory {
 
     /// Looks for as long as the process runs. `most` is what it may use, in bytes; it gets less where its
     /// control group has less.
-    pub async fn watch(self, most: impl Fn() -> u64, metrics: Metrics) {
+    pub async fn watch(&self, most: impl Fn() -> u64, metrics: &Metrics) {
         let Ok(statm) = File::open("/proc/self/statm") else {
             return tracing::warn!("/proc/self/statm cannot be read: max_memory is without effect");
         };
@@ -133,6 +133,7 @@ impl Memory {
         let (mut full, mut last) = (0u32, Stage::Calm);
         let mut leftovers = Leftovers::default();
         loop {
+            rehearse("memory");
             let most = group.map_or_else(&most, |group| most().min(group));
             let used = resident(&statm).unwrap_or(0) * page;
             last = last.next(used, most);

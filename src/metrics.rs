@@ -3,6 +3,7 @@
 //! Families live on a registry of our own, so that two proxies can run in one test process. A
 //! service's handles are resolved once, in [`Metrics::service`]; the path of a call only adds.
 
+mod panics;
 mod service;
 mod tasks;
 mod tls;
@@ -200,6 +201,7 @@ impl Metrics {
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         register(&metrics.registry, metrics.tasks.clone());
+        register(&metrics.registry, panics::Panics::new());
         register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
         metrics
     }

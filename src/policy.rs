@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use crate::{
     config::{EtcdSource, LivePolicy, Settings},
     live::Live,
+    panics::{Task, go_on},
     registry::etcd::{Change, Follow, News},
 };
 
@@ -146,12 +147,13 @@ impl Policy {
         };
         let (policy, source) = (Arc::clone(self), etcd.clone());
         let prefix = format!("{}/", place.prefix);
-        let task = tokio::spawn(async move {
-            let mut follow = Follow::new(source, prefix.clone().into_bytes());
+        let task = tokio::spawn(go_on(Task::Policy, async move || {
+            // Anew after a panic: a list puts right what it may have left half done.
+            let mut follow = Follow::new(source.clone(), prefix.clone().into_bytes());
             loop {
                 policy.take(&prefix, follow.next().await);
             }
-        });
+        }));
         let problem = Some("not read yet".to_owned());
         state.following = Some(Following { etcd, place, synced: false, problem, task });
     }

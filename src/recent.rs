@@ -31,6 +31,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::panics::{Task, go_on};
+
 pub use entry::Entry;
 pub use filter::{Filter, FilterError};
 pub use follow::{Follower, Line};
@@ -88,7 +90,9 @@ impl Recent {
         let state = State { from, left_out, ring: Ring::default(), followed: Followed::default() };
         let recent = Self(Rc::new(RefCell::new(state)));
         let taking = recent.clone();
-        spawn_local(async move { poll_fn(|cx| taking.0.borrow_mut().poll(cx)).await });
+        spawn_local(go_on(Task::Other, async move || {
+            poll_fn(|cx| taking.0.borrow_mut().poll(cx)).await;
+        }));
         (recent, intake)
     }
 

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     drain::Drain,
     listener::{Admitted, Breaches, Guards, OfWorker, serve_connection},
-    memory::Memory,
+    panics::{Caught, Task, again, go_on, rehearse},
     proxy::{Parts, chain},
     pulse::Pulse,
 };
@@ -63,6 +63,9 @@ pub struct Worker {
     thread: thread::JoinHandle<()>,
 }
 
+/// Says that the thread of a worker has ended, whatever made it.
+struct Ending(UnboundedSender<()>);
+
 /// A connection for a worker; none when no more will come.
 type Delivery = Option<(Admitted, Counted)>;
 
@@ -73,15 +76,22 @@ pub struct Counted {
 }
 
 impl Worker {
-    /// Starts a worker, which ends after `phase` has turned to draining and its connections are over.
+    /// Starts a worker, which ends after `phase` has turned to draining and its connections are over, and
+    /// then says so to `ended`.
     ///
     /// # Errors
     /// The system gives no thread or no event queue.
-    pub fn start(number: usize, parts: Parts, phase: watch::Receiver<Phase>) -> io::Result<Self> {
+    pub fn start(
+        number: usize,
+        parts: Parts,
+        phase: watch::Receiver<Phase>,
+        ended: UnboundedSender<()>,
+    ) -> io::Result<Self> {
         let (inbox, accepted) = unbounded_channel();
         let (started, ready) = std::sync::mpsc::channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let _ending = Ending(ended);
             let mut runtime = Builder::new_current_thread();
             let runtime = runtime.event_interval(TURNS).enable_all();
             let runtime = match runtime.build_local(Default::default()) {
@@ -89,6 +99,7 @@ impl Worker {
                 Err(error) => return drop(started.send(Err(error))),
             };
             let _ = started.send(Ok(()));
+            rehearse("worker's thread");
             runtime.block_on(async {
                 parts.metrics.tasks().add(&format!("worker-{number}"));
                 run(parts, accepted, phase).await;
@@ -128,6 +139,12 @@ impl Worker {
     }
 }
 
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Relaxed);
@@ -139,49 +156,66 @@ async fn run(
     mut accepted: UnboundedReceiver<Delivery>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let (drain, pulse) = (Rc::new(Drain::default()), Rc::new(Pulse::default()));
-    let chain = chain(&parts, Rc::clone(&drain));
-    let breaches = Rc::new(Breaches::new(&parts.metrics));
-    let guards = Rc::new(Guards::default());
-    spawn_local(relieve(parts.memory.clone(), Rc::clone(&guards)));
+    let worker = OfWorker {
+        drain: Rc::new(Drain::default()),
+        pulse: Rc::new(Pulse::default()),
+        breaches: Rc::new(Breaches::new(&parts.metrics)),
+        guards: Rc::new(Guards::default()),
+        memory: parts.memory.clone(),
+    };
+    let chain = chain(&parts, Rc::clone(&worker.drain));
+    let relieving = worker.clone();
+    spawn_local(again(Task::Worker, move || relieve(relieving.clone())));
     let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
+    let serve = |(admitted, counted): (Admitted, Counted)| {
+        let Admitted { incoming, limits, place } = admitted;
+        let serving = serve_connection(incoming, limits, chain.clone(), worker.clone());
+        let open = open.clone();
+        spawn_local(async move {
+            let _ = Caught::new(Task::Connection, serving).await;
+            drop((counted, place, open));
+        });
+    };
+    // A worker that stopped to take connections would be given all that come: it has the fewest.
     let mut taking = true;
-    while taking || phase.borrow().serves() {
-        tokio::select! {
-            connection = accepted.recv(), if taking => match connection {
-                Some(Some((admitted, counted))) => {
-                    let Admitted { incoming, limits, place } = admitted;
-                    let worker = OfWorker {
-                        drain: Rc::clone(&drain),
-                        pulse: Rc::clone(&pulse),
-                        breaches: Rc::clone(&breaches),
-                        guards: Rc::clone(&guards),
-                        memory: parts.memory.clone(),
-                    };
-                    let serving = serve_connection(incoming, limits, chain.clone(), worker);
-                    let open = open.clone();
-                    spawn_local(async move {
-                        serving.await;
-                        drop((counted, place, open));
-                    });
-                }
-                Some(None) | None => taking = false,
-            },
-            changed = phase.changed() => {
-                if changed.is_err() || !heed(*phase.borrow(), &drain) {
-                    return;
-                }
-            }
-        }
-    }
+    go_on(Task::Worker, async || {
+        take(&mut accepted, &mut phase, &mut taking, &worker.drain, &serve).await;
+    })
+    .await;
     // Told "no more" before it saw the phase change, a busy worker has not begun to drain yet.
-    drain.begin();
+    worker.drain.begin();
     drop(open);
     // Ends when the last connection has dropped its end, or at once when told to stop.
-    while heed(*phase.borrow_and_update(), &drain) {
+    while heed(*phase.borrow_and_update(), &worker.drain) {
         tokio::select! {
             _ = all_closed.recv() => return,
             changed = phase.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Takes connections until no more will come and the process drains, or until it stops.
+async fn take(
+    accepted: &mut UnboundedReceiver<Delivery>,
+    phase: &mut watch::Receiver<Phase>,
+    taking: &mut bool,
+    drain: &Drain,
+    serve: impl Fn((Admitted, Counted)),
+) {
+    while *taking || phase.borrow().serves() {
+        tokio::select! {
+            connection = accepted.recv(), if *taking => match connection {
+                Some(Some(connection)) => {
+                    rehearse("worker");
+                    serve(connection);
+                }
+                Some(None) | None => *taking = false,
+            },
+            changed = phase.changed() => {
+                if changed.is_err() || !heed(*phase.borrow(), drain) {
+                    return;
+                }
+            }
         }
     }
 }
@@ -198,7 +232,7 @@ fn heed(phase: Phase, drain: &Drain) -> bool {
 }
 
 /// Says what connections hold each time that the memory asks for it, and ends the heaviest.
-async fn relieve(memory: Memory, guards: Rc<Guards>) {
+async fn relieve(OfWorker { memory, guards, .. }: OfWorker) {
     let mut relief = memory.relief();
     while relief.changed().await.is_ok() {
         memory.is_held(guards.weight());

@@ -96,6 +96,68 @@ fn the_unit_starts_and_reloads_with_commands_that_there_are() {
 }
 
 #[test]
+fn the_unit_takes_away_all_that_the_program_does_not_need() {
+    let unit = fs::read_to_string(root().join("config/pillion.service")).unwrap();
+    let wanted = "
+        DynamicUser=yes NoNewPrivileges=yes CapabilityBoundingSet= AmbientCapabilities= LimitCORE=0 UMask=0077
+        ProtectSystem=strict ProtectHome=yes ProtectProc=invisible ProtectClock=yes ProtectControlGroups=yes
+        ProtectHostname=yes ProtectKernelLogs=yes ProtectKernelModules=yes ProtectKernelTunables=yes
+        PrivateTmp=yes PrivateDevices=yes PrivateMounts=yes PrivateUsers=yes DevicePolicy=closed
+        KeyringMode=private LockPersonality=yes MemoryDenyWriteExecute=yes RemoveIPC=yes RestrictNamespaces=yes
+        RestrictRealtime=yes RestrictSUIDSGID=yes SystemCallArchitectures=native
+        SystemCallFilter=@system-service";
+    for directive in wanted.split_whitespace() {
+        assert!(unit.lines().any(|line| line == directive), "{directive} is not in the unit");
+    }
+    let network = "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX";
+    let calls = "SystemCallFilter=~@privileged @resources";
+    assert!([network, calls].iter().all(|line| unit.lines().any(|found| found == *line)));
+
+    // systemd's own opinion: 0 is a process that may do nothing, 10 one that may do all.
+    let mut judge = Command::new("systemd-analyze");
+    judge.args(["security", "--offline=true", "--threshold=12", "config/pillion.service"]);
+    match judge.current_dir(root()).output() {
+        Ok(judged) => {
+            let said = String::from_utf8_lossy(&judged.stdout);
+            assert!(judged.status.success(), "1.2 at most: {said}");
+        }
+        Err(error) => eprintln!("not judged by systemd-analyze: {error}"),
+    }
+}
+
+#[test]
+fn the_image_runs_as_a_user_without_rights() {
+    let lines = |path: &str| {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let image = lines("docker/Dockerfile");
+    for line in ["FROM scratch", "USER 65532:65532"] {
+        assert!(image.iter().any(|found| found == line), "{line}");
+    }
+    let compose = lines("docker/compose.yaml");
+    for line in ["read_only: true", "cap_drop: [ALL]", "security_opt: [\"no-new-privileges:true\"]"]
+    {
+        assert!(compose.iter().any(|found| found == line), "{line}");
+    }
+}
+
+#[test]
+fn a_panic_unwinds_in_every_build_and_is_rehearsed_in_none_that_is_installed() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let profiles = manifest["profile"].as_table().unwrap();
+    assert!(profiles.contains_key("release"));
+    for (name, profile) in profiles {
+        assert_eq!(profile.get("panic"), None, "{name}: a call's panic would end the process");
+        let rehearses = profile.get("debug-assertions");
+        assert_eq!(rehearses, None, "{name}: see src/panics/rehearsal.rs");
+    }
+    let release = fs::read_to_string(root().join("tools/release")).unwrap();
+    assert!(!release.contains("panic=abort") && !release.contains("debug-assertions"));
+}
+
+#[test]
 fn the_configurations_of_the_compose_file_can_be_loaded() {
     for name in ["orders", "pay"] {
         let path = root().join(format!("docker/{name}.toml"));

@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     descriptors::Descriptors,
     listener::{Accepted, Bound, Door, Incoming, Troubles},
+    panics::{Task, go_on, rehearse},
     tls::Server,
     worker::{Phase, Worker},
 };
@@ -32,19 +33,22 @@ pub(super) async fn accept(
     descriptors: Descriptors,
     mut phase: watch::Receiver<Phase>,
 ) {
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => dealer.deal(accepted),
-                Err(error) => {
-                    troubles.note(&error);
-                    // At once when an application has left. What else there is to wait for does not tell.
-                    let _ = timeout(PAUSE, descriptors.freed()).await;
-                }
-            },
-            _ = phase.wait_for(|phase| !phase.serves()) => break,
+    go_on(Task::Accept, async || {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => dealer.deal(accepted),
+                    Err(error) => {
+                        troubles.note(&error);
+                        // At once when an application has left. What else there is to wait for does not tell.
+                        let _ = timeout(PAUSE, descriptors.freed()).await;
+                    }
+                },
+                _ = phase.wait_for(|phase| !phase.serves()) => return,
+            }
         }
-    }
+    })
+    .await;
     while let Some(Ok(accepted)) = listener.accept().now_or_never() {
         dealer.deal(accepted);
     }
@@ -54,8 +58,10 @@ impl Dealer {
     /// To the worker with the fewest connections: few, long-lived connections would spread badly by
     /// chance.
     fn deal(&self, accepted: Accepted) {
+        rehearse("accept");
         let incoming = Incoming { accepted, tls: self.tls.clone() };
-        if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections())
+        let there = self.workers.iter().filter(|worker| !worker.has_ended());
+        if let Some(worker) = there.min_by_key(|worker| worker.connections())
             && let Some(admitted) = self.door.admit(incoming)
         {
             worker.give(admitted);

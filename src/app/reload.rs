@@ -12,6 +12,7 @@ use crate::{
     listener::NewestLimits,
     live::Live,
     metrics::Metrics,
+    panics::{Task, go_on, rehearse},
     policy::Policy,
     register::Registrations,
     watch_file::{self, WatchedFile},
@@ -37,13 +38,16 @@ pub(super) struct Reload {
 /// Reloads for as long as the process runs; the sources end with it. A bad file changes nothing.
 pub(super) async fn run(mut reload: Reload, mut hangup: Signal) {
     let mut file = reload.path.as_deref().map(watch_file::watch);
-    loop {
-        tokio::select! {
-            Some(()) = hangup.recv() => {}
-            () = changed(&mut file) => {}
+    go_on(Task::Reload, async || {
+        loop {
+            tokio::select! {
+                Some(()) = hangup.recv() => {}
+                () = changed(&mut file) => {}
+            }
+            reload.now();
         }
-        reload.now();
-    }
+    })
+    .await
 }
 
 async fn changed(file: &mut Option<WatchedFile>) {
@@ -76,6 +80,7 @@ impl Reload {
         if was_ready {
             tell_supervisor();
         }
+        rehearse("reload");
         let loaded = self.load();
         self.metrics.count_reload(loaded.is_ok());
         match loaded {
@@ -102,6 +107,8 @@ impl Reload {
         for (key, differs) in [
             ("workers", before.workers != settings.workers),
             ("state_dir", before.state_dir != settings.state_dir),
+            ("user", before.user != settings.user),
+            ("group", before.group != settings.group),
             ("listener", places(&before) != places(&settings)),
             ("admin", before.admin != settings.admin),
         ] {

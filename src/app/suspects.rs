@@ -7,17 +7,24 @@ use tokio::{
     task::spawn_local,
 };
 
-use crate::{connect, discovery::Suspect, live::Live, metrics::Metrics, tls::Clients};
+use crate::{
+    connect,
+    discovery::Suspect,
+    live::Live,
+    metrics::Metrics,
+    panics::{Caught, Task},
+    tls::Clients,
+};
 
 /// Most dials at a time: a whole registry may have vanished.
 const AT_A_TIME: usize = 64;
 
 /// Dials for as long as there is discovery.
 pub(super) async fn dial_all(
-    mut suspects: mpsc::UnboundedReceiver<Suspect>,
-    live: Arc<Live>,
-    clients: Clients,
-    metrics: Metrics,
+    suspects: &mut mpsc::UnboundedReceiver<Suspect>,
+    live: &Live,
+    clients: &Clients,
+    metrics: &Metrics,
 ) {
     let places = Arc::new(Semaphore::new(AT_A_TIME));
     while let Some(suspect) = suspects.recv().await {
@@ -27,7 +34,8 @@ pub(super) async fn dial_all(
         let clients = clients.clone();
         spawn_local(async move {
             let Suspect { endpoint, service, .. } = &suspect;
-            let answers = connect::answers(endpoint, service, &policy, &clients, &counted).await;
+            let asking = connect::answers(endpoint, service, &policy, &clients, &counted);
+            let answers = Caught::new(Task::Upstream, asking).await.unwrap_or(false);
             suspect.settle(answers);
             drop(place);
         });

@@ -21,6 +21,7 @@ use crate::{
     limit::Permit,
     metrics::AttemptOutcome,
     model::{Address, Endpoint, GrpcStatus, InFlight, Reason, Selectors, ServiceName, Statuses},
+    panics::{Task, caught},
     route::Rule,
     view::ServiceView,
 };
@@ -303,7 +304,9 @@ impl CallMeta {
 impl Drop for CallMeta {
     fn drop(&mut self) {
         if let Some(observer) = self.observer.get() {
-            observer.ended(self, self.outcome.get().unwrap_or(Outcome::Cancelled));
+            let outcome = self.outcome.get().unwrap_or(Outcome::Cancelled);
+            // It may be a panic that ends the call: a second one that came out of here would end the process.
+            let _ = caught(Task::Call, || observer.ended(self, outcome));
         }
     }
 }

@@ -44,6 +44,14 @@ pub(super) struct ConfigFlags {
     #[arg(long, value_name = "N", env = "PILLION_WORKERS", help_heading = OVERRIDES)]
     #[arg(value_parser = value_parser!(u32).range(0..=1024))]
     workers: Option<u32>,
+
+    /// User that the process becomes once it listens, where it is started as root
+    #[arg(long, value_name = "NAME", env = "PILLION_USER", help_heading = OVERRIDES)]
+    user: Option<String>,
+
+    /// Group instead of the user's own
+    #[arg(long, value_name = "NAME", env = "PILLION_GROUP", help_heading = OVERRIDES)]
+    group: Option<String>,
 }
 
 const OVERRIDES: &str = "Instead of what the file says";
@@ -62,6 +70,8 @@ impl ConfigFlags {
             prefix: self.prefix.clone(),
             format: self.format.clone(),
             workers: self.workers.map(|workers| workers as usize),
+            user: self.user.clone(),
+            group: self.group.clone(),
         };
         config::load(self.config.as_deref(), &overrides)
     }

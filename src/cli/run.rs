@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{config_flags::ConfigFlags, failure::Failure};
 use crate::{
-    app::{self, Program},
+    app::{self, AppError, Program},
     demo,
     telemetry::{self, LogLevelError},
 };
@@ -67,7 +67,11 @@ impl Run {
         let loaded = self.config.load()?;
         let reload = move || self.config.load().map(|loaded| loaded.settings);
         let program = Program { loaded, reload: Box::new(reload), log };
-        app::run(program, |_| {}, std::future::pending()).map_err(Failure::failed)
+        app::run(program, |_| {}, std::future::pending()).map_err(|error| match error {
+            // To start it again in the same way would not help.
+            AppError::Account(_) | AppError::Privilege(_) => Failure::Usage(error.to_string()),
+            error => Failure::failed(error),
+        })
     }
 }
 

@@ -69,6 +69,8 @@ pub(super) fn settings(raw: &RawFile, folder: &Path, problems: &mut Problems) ->
         max_memory: raw.max_memory.get().map_or(default.max_memory, |size| size.0),
         access_log: raw.access_log.get().copied().unwrap_or(default.access_log),
         state_dir: path(&raw.state_dir, folder),
+        user: raw.user.text(),
+        group: raw.group.text(),
         node,
         listeners,
         admin,

@@ -26,8 +26,8 @@ use super::{
     settings::{AdminSettings, EtcdSource, LivePolicy, Node, Policy, Settings, Source, SourceKind},
     table::Key,
     text::{
-        Brake, Format, HeaderText, HostName, HostTimeout, Kind, Method, Net, PlainText, Positive,
-        Size, SourceName,
+        AccountName, Brake, Format, HeaderText, HostName, HostTimeout, Kind, Method, Net,
+        PlainText, Positive, Size, SourceName,
     },
     value::{Count, Share, Value},
 };
@@ -55,6 +55,8 @@ impl From<&Settings> for RawFile {
             max_memory: Size(settings.max_memory).into(),
             access_log: settings.access_log.into(),
             state_dir: settings.state_dir.clone().unwrap_or_default().into(),
+            user: AccountName(settings.user.clone()).into(),
+            group: AccountName(settings.group.clone()).into(),
             node: RawNode::from(&settings.node).into(),
             listener: each(&settings.listeners, RawListener::from).into(),
             admin: RawAdmin::from(&settings.admin).into(),

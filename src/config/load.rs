@@ -12,6 +12,7 @@ use super::{
     settings::{EtcdSource, Listener, Settings, SocketPath, Source, SourceKind},
     token::read_token,
 };
+use crate::account::Account;
 
 /// What flags and environment say; it wins over the file. What is empty or none says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub struct Overrides {
     pub format: Option<String>,
     /// Replaces the number of data-plane threads.
     pub workers: Option<usize>,
+    /// Replaces the user to become.
+    pub user: Option<String>,
+    /// Replaces the group to become.
+    pub group: Option<String>,
 }
 
 /// A configuration that was loaded.
@@ -66,6 +71,7 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
     if let Some(file) = &overrides.admin_token_file {
         read_token(file).map_err(ConfigErrors::Token)?;
     }
+    Account::find(&settings.user, &settings.group).map_err(ConfigErrors::Account)?;
     if settings.admin.is_open() {
         return Err(ConfigErrors::OpenAdmin(OpenAdmin(settings.admin.address)));
     }
@@ -79,7 +85,7 @@ pub fn is_blank(path: &Path) -> bool {
 }
 
 fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErrors> {
-    let Overrides { listen, admin, admin_token_file, etcd, prefix, format, workers } = overrides;
+    let Overrides { listen, admin, admin_token_file, etcd, prefix, format, .. } = overrides;
     if !listen.is_empty() {
         // What the file says of its first listener goes for those of the flags, too.
         let first = settings.listeners.first().cloned();
@@ -95,8 +101,13 @@ fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErr
     if admin_token_file.is_some() {
         settings.admin.token_file.clone_from(admin_token_file);
     }
-    if let Some(workers) = workers {
-        settings.workers = *workers;
+    settings.workers = overrides.workers.unwrap_or(settings.workers);
+    if let Some(user) = &overrides.user {
+        // A group of the file is that of the user in the file.
+        (settings.user, settings.group) = (user.clone(), String::new());
+    }
+    if let Some(group) = &overrides.group {
+        settings.group.clone_from(group);
     }
     if !etcd.is_empty() {
         let endpoints = etcd.iter().map(|url| url.as_str().to_owned()).collect();
@@ -171,7 +182,7 @@ mod tests {
     #[test]
     fn overrides_win_over_the_file() {
         let mut settings = settings(
-            "workers = 1\n[[listener]]\naddress = \"[::1]:1\"\n[[source]]\nprefix = \"/a\"\nmode = \"eager\"",
+            "workers = 1\nuser = \"a\"\ngroup = \"b\"\n[[listener]]\naddress = \"[::1]:1\"\n[[source]]\nprefix = \"/a\"\nmode = \"eager\"",
         );
         let overrides = Overrides {
             listen: vec!["127.0.0.1:2".parse().unwrap(), "unix:/s".parse().unwrap()],
@@ -181,9 +192,16 @@ mod tests {
             prefix: Some("/b".to_owned()),
             format: Some("koala".to_owned()),
             workers: Some(4),
+            user: Some("daemon".to_owned()),
+            group: None,
         };
         apply(&overrides, &mut settings).unwrap();
         assert_eq!((settings.workers, settings.listeners.len()), (4, 2));
+        assert_eq!(
+            (&*settings.user, &*settings.group),
+            ("daemon", ""),
+            "the file's group is not its"
+        );
         assert_eq!(settings.admin.address.to_string(), "127.0.0.1:3");
         let etcd = first_etcd(&mut settings).unwrap();
         assert_eq!((etcd.endpoints.len(), &*etcd.prefix, &*etcd.format), (2, "/b", "koala"));

@@ -5,6 +5,7 @@
 use std::{fmt, io, ops::Range, path::PathBuf};
 
 use super::{settings::SocketPath, token::TokenError};
+use crate::account::AccountError;
 
 /// One mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,9 @@ pub enum ConfigErrors {
     /// A flag or variable opens the admin address.
     #[error("--admin: {0}")]
     OpenAdmin(OpenAdmin),
+    /// There is no user like the one to run as.
+    #[error("user and group: {0}")]
+    Account(AccountError),
     /// A flag or variable changes an etcd source, and there is none.
     #[error(
         "{flag} changes the first etcd source, but the configuration has none; add one with --etcd"

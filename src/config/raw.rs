@@ -32,8 +32,8 @@ use super::{
     },
     table::{Shape, TableDef, table},
     text::{
-        Brake, Format, HeaderText, HostName, HostTimeout, Kind, Method, Net, PlainText, Positive,
-        Size, SourceName,
+        AccountName, Brake, Format, HeaderText, HostName, HostTimeout, Kind, Method, Net,
+        PlainText, Positive, Size, SourceName,
     },
     value::{Count, Share},
 };
@@ -64,6 +64,12 @@ table! {
         /// Folder that keeps what is known of etcd, so that it is served after a start without etcd;
         /// empty for none. Read at start only.
         state_dir: PathBuf,
+        /// User that the process becomes once it listens, where it is started as root: a name, or a number.
+        /// It must be able to read every file that is named here, for they are read again. Empty: it
+        /// stays who it is; "root", without a warning. This and the next one are read at start only.
+        user: AccountName,
+        /// Group instead of the user's own.
+        group: AccountName,
         /// Whom this proxy speaks for.
         node: RawNode,
         /// Where applications connect.

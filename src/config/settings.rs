@@ -1,5 +1,6 @@
 //! Settings known to be usable: what the rest of the program reads.
 
+mod files;
 mod listener;
 mod route;
 
@@ -45,6 +46,10 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// Folder that keeps the last sets of etcd sources, if any. Read at start only.
     pub state_dir: Option<PathBuf>,
+    /// User to become at the start, as it is written; empty to stay. Read at start only.
+    pub user: String,
+    /// Group instead of the user's own; empty for that. Read at start only.
+    pub group: String,
     /// Whom this proxy speaks for.
     pub node: Node,
     /// Where applications connect. Read at start only.
@@ -108,6 +113,8 @@ impl Default for Settings {
             max_memory: 512 << 20,
             access_log: AccessLog::default(),
             state_dir: None,
+            user: String::new(),
+            group: String::new(),
             node: Node::default(),
             listeners: vec![Listener::at(loopback(4140))],
             admin: AdminSettings::default(),

@@ -366,6 +366,13 @@ checked!(
 );
 
 checked!(
+    /// Name of a user or a group of this machine, or a number; empty for none.
+    AccountName,
+    "the name of a user or a group, or its number",
+    |text| text.len() < 256 && text.chars().all(|c| !c.is_control() && !" :/".contains(c))
+);
+
+checked!(
     /// A host name, without a port.
     HostName,
     "a host name without a port, such as \"pillion.internal\"",

@@ -120,6 +120,12 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// It was not found out, for a mistake of ours.
+    pub(super) fn panicked(endpoint: &Endpoint) -> Self {
+        let source = Arc::new(io::Error::other("a mistake in this proxy, see its log"));
+        Self::Io { address: endpoint.record.address.to_string(), source }
+    }
+
     /// How the attempt counts.
     pub const fn outcome(&self) -> AttemptOutcome {
         match self {

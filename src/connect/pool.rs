@@ -35,6 +35,7 @@ use crate::{
     clock,
     metrics::{OpenConnection, ServiceMetrics},
     model::Endpoint,
+    panics::{Caught, Panicked, Task, again},
     tls::Terms,
 };
 
@@ -161,15 +162,17 @@ impl Pool {
         let (connections, endpoint) = (Rc::clone(connections), Arc::clone(endpoint));
         let (metrics, manner) = (Rc::clone(metrics), manner.clone());
         spawn_local(async move {
-            let dialed = dial(&endpoint, &manner, Ending::Graceful, &metrics).await;
+            let dialing = dial(&endpoint, &manner, Ending::Graceful, &metrics);
+            let dialed = Caught::new(Task::Upstream, dialing).await;
             connections.dialing.update(|dialing| dialing - 1);
-            match dialed {
+            match dialed.unwrap_or_else(|Panicked| Err(DialError::panicked(&endpoint))) {
                 Ok(dialed) => connections.add(dialed),
                 Err(failure) => connections.fail(failure),
             }
         });
         if !self.sweeping.replace(true) {
-            spawn_local(sweep(Rc::downgrade(self)));
+            let pool = Rc::downgrade(self);
+            spawn_local(again(Task::Upstream, move || sweep(Weak::clone(&pool))));
         }
     }
 }
@@ -223,7 +226,13 @@ impl Connections {
             suspected: Notify::new(),
         });
         self.open.borrow_mut().push(Rc::clone(&shared));
-        spawn_local(drive(wire, open, shared, Rc::downgrade(self)));
+        let connections = Rc::downgrade(self);
+        spawn_local(async move {
+            let _ = Caught::new(Task::Upstream, drive(wire, open, &shared)).await;
+            if let Some(connections) = connections.upgrade() {
+                connections.remove(&shared);
+            }
+        });
         // All of them: whoever finds no place on it dials another.
         self.place.notify_waiters();
     }
@@ -338,20 +347,12 @@ impl Drop for Lease {
 }
 
 /// Keeps one connection going until it ends.
-async fn drive(
-    mut wire: Box<Wire>,
-    _open: OpenConnection,
-    shared: Rc<Shared>,
-    connections: Weak<Connections>,
-) {
+async fn drive(mut wire: Box<Wire>, _open: OpenConnection, shared: &Shared) {
     let pings = wire.ping_pong();
     tokio::select! {
         biased;
         () = poll_fn(|cx| shared.advance(&mut wire, cx)) => {}
-        () = until_silent(pings, &shared) => {}
-    }
-    if let Some(connections) = connections.upgrade() {
-        connections.remove(&shared);
+        () = until_silent(pings, shared) => {}
     }
 }
 

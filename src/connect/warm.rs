@@ -22,7 +22,13 @@ use super::{
     dial::{Dialed, Ending, Manner, dial},
     peer::{Key, Peer},
 };
-use crate::{alarm::Alarm, metrics::ServiceMetrics, model::Endpoint, tls::Terms};
+use crate::{
+    alarm::Alarm,
+    metrics::ServiceMetrics,
+    model::Endpoint,
+    panics::{Caught, Task},
+    tls::Terms,
+};
 
 /// How long a connection waits for its call.
 const IDLE: Duration = Duration::from_secs(10);
@@ -111,10 +117,11 @@ impl Warm {
                 Alarm::after(wait).await;
             }
             let began = Instant::now();
-            let dialed = dial(&endpoint, &manner, Ending::WithCall, &metrics).await;
+            let dialing = dial(&endpoint, &manner, Ending::WithCall, &metrics);
+            let dialed = Caught::new(Task::Upstream, dialing).await;
             stock.dialing.update(|dialing| dialing - 1);
             // A failure is the next call's to find: it dials for itself and says why it could not.
-            let Ok(dialed) = dialed else { return };
+            let Ok(Ok(dialed)) = dialed else { return };
             stock.connected_in(began.elapsed());
             let slot = stock.add(dialed);
             let keeper = spawn_local(keep(warm, stock, Rc::clone(&slot)));
@@ -170,7 +177,7 @@ impl Stock {
 /// Looks after one connection until the peer closes it or nobody came for it. Aborted when it is
 /// taken.
 async fn keep(warm: Weak<Warm>, stock: Rc<Stock>, slot: Rc<Slot>) {
-    let _ = timeout(IDLE, slot.until_closed()).await;
+    let _ = Caught::new(Task::Upstream, timeout(IDLE, slot.until_closed())).await;
     stock.ready.borrow_mut().retain(|other| !Rc::ptr_eq(other, &slot));
     slot.dialed.borrow_mut().take();
     if let Some(warm) = warm.upgrade() {

@@ -123,9 +123,9 @@ impl Desk {
 
     /// Works until nobody can ask or report any more.
     pub(super) async fn run(
-        mut self,
-        mut asks: mpsc::UnboundedReceiver<Ask>,
-        mut reports: mpsc::UnboundedReceiver<Report>,
+        &mut self,
+        asks: &mut mpsc::UnboundedReceiver<Ask>,
+        reports: &mut mpsc::UnboundedReceiver<Report>,
     ) {
         let mut sweep = interval(self.timing.sweep);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);

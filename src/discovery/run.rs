@@ -7,7 +7,10 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use crate::config::{EmptyPolicy, Source, SourceKind};
+use crate::{
+    config::{EmptyPolicy, Source, SourceKind},
+    panics::{self, Caught, go_on},
+};
 
 use super::{
     Timing,
@@ -81,15 +84,20 @@ impl From<Timing> for Options {
 pub fn start_with(sources: Vec<Source>, options: impl Into<Options>) -> (Directory, Discovery) {
     let Options { state_dir, own, timing } = options.into();
     let directory = Directory::default();
-    let (questions, asked) = mpsc::unbounded_channel();
-    let (reports, reported) = mpsc::unbounded_channel();
+    let (questions, mut asked) = mpsc::unbounded_channel();
+    let (reports, mut reported) = mpsc::unbounded_channel();
     directory.connect(questions);
     let shared = Arc::new(Shared::new(Board::new(directory.clone(), timing.burst)));
-    let desk = Desk::new(directory.clone(), Arc::clone(&shared), timing.clone());
+    let mut desk = Desk::new(directory.clone(), Arc::clone(&shared), timing.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(desk.run(asked, reported));
+    tasks.spawn(async move {
+        let task = panics::Task::Discovery;
+        while Caught::new(task, desk.run(&mut asked, &mut reported)).await.is_err() {
+            panics::pause(task).await;
+        }
+    });
     let publisher = Arc::clone(&shared);
-    tasks.spawn(async move { publisher.publish_later().await });
+    tasks.spawn(go_on(panics::Task::Discovery, async move || publisher.publish_later().await));
     let mut discovery = Discovery {
         directory: directory.clone(),
         timing,

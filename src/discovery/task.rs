@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
-use crate::config::{Source, SourceKind};
+use crate::{
+    config::{Source, SourceKind},
+    panics::{self, Caught, Panicked, again, rehearse},
+};
 
 use super::{
     Timing,
@@ -33,7 +36,10 @@ pub(super) struct Task {
 impl Task {
     /// Updates the board: [`Shared::update`].
     pub(super) fn board<R>(&self, update: impl FnOnce(&mut Board) -> R) -> R {
-        self.shared.update(update)
+        self.shared.update(|board| {
+            rehearse("discovery");
+            update(board)
+        })
     }
 
     /// Tells the desk, which outlives every source.
@@ -46,7 +52,9 @@ impl Task {
         let keeper = self.clone();
         let keep = async {
             match store {
-                Some(store) => state::keep(&keeper, store).await,
+                Some(store) => {
+                    again(panics::Task::Discovery, || state::keep(&keeper, store.clone())).await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -79,10 +87,10 @@ impl Task {
             self.report(Report::Started(self.slot, commands));
             // A set of one, because a set ends its tasks when it is dropped.
             let mut running = JoinSet::new();
-            running.spawn(work(self.clone(), queue));
+            running.spawn(Caught::new(panics::Task::Discovery, work(self.clone(), queue)));
             match running.join_next().await {
-                Some(Err(error)) => {
-                    tracing::error!(source = %self.name, %error, "source ended by a panic, starting it again");
+                Some(Ok(Err(Panicked)) | Err(_)) => {
+                    tracing::warn!(source = %self.name, "ended by a panic, starting it again");
                     self.status.down("ended by a panic, starting again");
                 }
                 // It ends only when nobody can give it commands any more.

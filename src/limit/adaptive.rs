@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Mutex, TryLockError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -100,7 +100,12 @@ impl Adaptive {
 
     /// Whoever finds another at it leaves it to them.
     fn end_window(&self, now: u64) -> Option<u32> {
-        let mut rule = self.rule.try_lock().ok()?;
+        let mut rule = match self.rule.try_lock() {
+            Ok(rule) => rule,
+            // Whoever panicked at it has not left it half done: it is a few numbers.
+            Err(TryLockError::Poisoned(rule)) => rule.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         let samples = self.samples.swap(0, Relaxed);
         let sum = self.sum.swap(0, Relaxed);
         let most = self.most.swap(0, Relaxed);

@@ -9,6 +9,10 @@ use std::{
     sync::Arc,
 };
 
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, open},
+    process::{Gid, Uid},
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -94,6 +98,16 @@ fn bind_unix(path: &Path, mode: SocketMode) -> io::Result<Bound> {
     Ok(Bound::Unix(UnixListener::from_std(socket.into())?, file))
 }
 
+/// Whoever may write to the folder may have put something else there, such as a link to a file of root's.
+fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
+    let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::Error::other("it is no socket any more"));
+    }
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    Ok(chownat(&file, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?)
+}
+
 /// Whether a socket file is there that nobody listens on: what a killed process leaves behind.
 fn is_left_over(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
@@ -110,6 +124,18 @@ impl Bound {
                 listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string())
             }
             Self::Unix(_, file) => format!("unix:{}", file.0.display()),
+        }
+    }
+
+    /// Gives the file of a Unix socket to this user and group.
+    ///
+    /// # Errors
+    /// [`BindError`] names the address.
+    pub fn give_to(&self, user: u32, group: u32) -> Result<(), BindError> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            Self::Unix(_, SocketFile(path)) => give(path, user, group)
+                .map_err(|source| BindError { address: self.address(), source }),
         }
     }
 

@@ -36,6 +36,7 @@ use crate::{
     config::ListenerLimits,
     drain::Drain,
     memory::Memory,
+    panics::rehearse,
     pulse::Pulse,
     tls::{Failure, Secured, Server},
 };
@@ -179,8 +180,10 @@ where
                     calls = calls.wrapping_add(1);
                     in_turn += 1;
                     guard.call_came();
+                    rehearse("connection");
                     // Boxed: the runtime moves what it is given several times.
-                    spawn_local(Box::pin(serve(request, respond, &guard, &drain, &memory, &mut chain)));
+                    let call = serve(request, respond, &guard, &drain, &memory, &mut chain);
+                    call.into_iter().for_each(|call| drop(spawn_local(Box::pin(call))));
                     if in_turn >= TURN {
                         in_turn = 0;
                         // Not before the runtime has looked what has come for others.

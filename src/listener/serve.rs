@@ -28,17 +28,18 @@ use crate::{
     memory::{Memory, Stage},
     middleware::exceeded,
     model::Reason,
+    panics::{Panicked, Task, caught, rehearse},
 };
 
-/// Puts a call on the chain; the future that comes back is the call.
+/// Puts a call on the chain; the future that comes back is the call. None where it is over already.
 pub(super) fn serve<C>(
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    mut respond: SendResponse<Bytes>,
     guard: &Rc<Guard>,
     drain: &Rc<Drain>,
     memory: &Memory,
     chain: &mut C,
-) -> impl Future<Output = ()> + use<C>
+) -> Option<impl Future<Output = ()> + use<C>>
 where
     C: Service<Box<Call>, Response = Reply, Error = CallError>,
 {
@@ -46,24 +47,45 @@ where
         let (head, body) = request.into_parts();
         let (identity, pressure) = (guard.identity.get().cloned(), guard.pressure.clone());
         let meta = Rc::new(CallMeta::new(&head, guard.source, identity, pressure));
-        let checked = wellformed::check(&head, &guard.limits);
-        let size = checked.and_then(|size| room_for(size, memory)).unwrap_or_else(|refused| {
-            let (breach, error) = refused;
-            breach.iter().for_each(|breach| guard.note(*breach));
-            meta.refused.set(Some(Box::new(error)));
-            0
+        let begun = caught(Task::Call, || {
+            let checked = wellformed::check(&head, &guard.limits);
+            let size = checked.and_then(|size| room_for(size, memory)).unwrap_or_else(|refused| {
+                let (breach, error) = refused;
+                breach.iter().for_each(|breach| guard.note(*breach));
+                meta.refused.set(Some(Box::new(error)));
+                0
+            });
+            let burden = Burden::new(guard, size);
+            let call = Box::new(Call {
+                head: Head::new(head),
+                upload: Upload::new(body),
+                meta: Rc::clone(&meta),
+                terms: Terms::default(),
+            });
+            (chain.call(call), burden)
         });
-        let burden = Burden::new(guard, size);
-        let call = Box::new(Call {
-            head: Head::new(head),
-            upload: Upload::new(body),
-            meta: Rc::clone(&meta),
-            terms: Terms::default(),
-        });
-        let replying = chain.call(call);
-        let stay = Stay::new(Rc::clone(drain));
-        Serving { call: finish(replying, respond, meta, burden, stay), bell: Bell::default() }
+        match begun {
+            Ok((replying, burden)) => {
+                let stay = Stay::new(Rc::clone(drain));
+                let call = finish(replying, respond, meta, burden, stay);
+                Some(Serving { call, bell: Bell::default() })
+            }
+            Err(Panicked) => {
+                refuse(&mut respond, &meta, broken());
+                None
+            }
+        }
     })
+}
+
+/// What the caller is told of a panic. Where it was is for the log.
+fn broken() -> CallError {
+    CallError::new(Reason::Internal, "a mistake in this proxy ended the call; its log says where")
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, meta: &CallMeta, error: CallError) {
+    answer::refuse(respond, meta, &error);
+    meta.fail(error);
 }
 
 /// Whether there is memory for one more call, with a head of this size.
@@ -112,7 +134,11 @@ async fn finish(
             if first && respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            match replying.as_mut().poll(cx) {
+            let polled = caught(Task::Call, || {
+                rehearse("call waits");
+                replying.as_mut().poll(cx)
+            });
+            match polled.unwrap_or_else(|Panicked| Poll::Ready(Err(broken()))) {
                 Poll::Ready(Ok(reply)) => Poll::Ready(Some(Ok(reply))),
                 failed_or_pending if first => failed_or_pending.map(Some),
                 // The caller may go away before there is anything to tell it, which also ends the call.
@@ -130,10 +156,7 @@ async fn finish(
     }
     match reply {
         Some(Ok(reply)) => relay(reply, respond, &meta, burden, stay).await,
-        Some(Err(error)) => {
-            answer::refuse(&mut respond, &meta, &error);
-            meta.fail(error);
-        }
+        Some(Err(error)) => refuse(&mut respond, &meta, error),
         None => {}
     }
 }
@@ -156,7 +179,12 @@ async fn relay(
     }
     let mut patience = Patience::default();
     let ended = poll_fn(|cx| {
-        let going = poll_relay(cx, &mut exchange, &mut down, deadline.as_mut(), &mut burden);
+        let going = caught(Task::Call, || {
+            rehearse("call is answered");
+            poll_relay(cx, &mut exchange, &mut down, deadline.as_mut(), &mut burden)
+        });
+        let lost = |Panicked| Poll::Ready(Err(End::Broken(Broken::Lost(broken()))));
+        let going = going.unwrap_or_else(lost);
         if going.is_pending() {
             if stay.poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Stopped));

@@ -18,6 +18,7 @@ use crate::{
     call::{Call, CallError, CallMeta, Reply, Target},
     limit::{Asked, Gates, Limit as Reached, Passed, Refusal, Waiting},
     model::Reason,
+    panics::rehearse,
 };
 
 /// Makes [`Limit`].
@@ -76,6 +77,7 @@ impl<S: Service<Box<Call>, Response = Reply, Error = CallError>> Service<Box<Cal
         if let Some(place) = in_flight {
             call.meta.places.borrow_mut().push(place);
         }
+        rehearse("call begins");
         let Some(waiting) = waiting else { return Either::Left(self.inner.call(call)) };
         let meta = Rc::clone(&call.meta);
         let inner = self.inner.call(call);

@@ -35,11 +35,13 @@ pub enum Reason {
     Fault,
     /// A route answers it by itself: `respond`.
     DirectResponse,
+    /// A mistake in this proxy: it panicked.
+    Internal,
 }
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::BadAuthority,
         Self::BadFilter,
@@ -55,6 +57,7 @@ impl Reason {
         Self::LoopDetected,
         Self::Fault,
         Self::DirectResponse,
+        Self::Internal,
     ];
 
     /// Value of `pillion-error` and of the metric label `error`.
@@ -75,6 +78,7 @@ impl Reason {
             Self::LoopDetected => "loop_detected",
             Self::Fault => "fault",
             Self::DirectResponse => "direct_response",
+            Self::Internal => "internal",
         }
     }
 
@@ -86,7 +90,7 @@ impl Reason {
             Self::Overloaded => 8,
             // As linkerd answers it.
             Self::LoopDetected => 10,
-            Self::UpstreamProtocol => 13,
+            Self::UpstreamProtocol | Self::Internal => 13,
             _ => 14,
         }
     }
@@ -96,6 +100,7 @@ impl Reason {
         match self {
             Self::BadRequest | Self::BadAuthority | Self::BadFilter => 400,
             Self::Overloaded => 429,
+            Self::Internal => 500,
             Self::UpstreamReset | Self::UpstreamProtocol => 502,
             Self::DeadlineExceeded => 504,
             Self::LoopDetected => 508,

@@ -10,6 +10,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     config::{EtcdSource, LivePolicy},
+    panics::{Task, again},
     state_file,
 };
 
@@ -59,7 +60,8 @@ impl Store {
     pub(super) fn new(folder: &Path) -> Self {
         let path = folder.join(NAME);
         let (newest, changes) = watch::channel(None);
-        tokio::spawn(write(path.clone(), changes));
+        let target = path.clone();
+        tokio::spawn(again(Task::Policy, move || write(target.clone(), changes.clone())));
         Self { path, newest }
     }
 

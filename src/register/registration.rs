@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::config::Details;
 use crate::health::{self, Verdict};
+use crate::panics::{Caught, Panicked, Task};
 use crate::registry::etcd::Members;
 
 use super::{
@@ -132,19 +133,18 @@ async fn survive(
         let keeper = Keeper::new(spec, store, wanted.clone(), Arc::clone(&progress));
         // A set, because a set ends its tasks when it is dropped.
         let mut running = JoinSet::new();
-        running.spawn(keeper.run());
-        let probes = running.spawn(probe(registration.clone()));
-        let ended = loop {
+        running.spawn(Caught::new(Task::Registration, keeper.run()));
+        let probes = running.spawn(Caught::new(Task::Registration, probe(registration.clone())));
+        loop {
             match running.join_next().await {
-                Some(Err(error)) if error.is_panic() => break Err(error),
+                Some(Ok(Err(Panicked))) => break,
                 Some(Err(_)) => {}
                 // The keeper has done; probes never do.
-                Some(Ok(())) => probes.abort(),
-                None => break Ok(()),
+                Some(Ok(Ok(()))) => probes.abort(),
+                None => return,
             }
-        };
-        let Err(error) = ended else { return };
-        tracing::error!(name = %registration.spec.name, %error, "registration ended by a panic, starting it again");
+        }
+        tracing::warn!(name = %registration.spec.name, "registration ended by a panic, starting it again");
         sleep(AFTER_PANIC).await;
     }
 }

@@ -120,7 +120,7 @@ impl Keeper {
     }
 
     /// Keeps it all up to date, for ever.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -20,6 +20,7 @@ use crate::{
     health::{self, Unwell, Verdict},
     metrics::Metrics,
     model::{Endpoint, Load, Service, State},
+    panics::{Task, again},
     tls::Clients,
 };
 
@@ -67,7 +68,11 @@ impl Checkups {
             let asked = before.remove(&load).unwrap_or_else(|| {
                 let check = check(endpoint, health);
                 let (service, policy) = (Arc::clone(service), Arc::clone(policy));
-                let task = ask(service, Arc::clone(endpoint), check, policy, means.clone());
+                let (asked, means) = (Arc::clone(endpoint), means.clone());
+                let task = again(Task::Health, move || {
+                    let (service, endpoint) = (Arc::clone(&service), Arc::clone(&asked));
+                    ask(service, endpoint, check.clone(), Arc::clone(&policy), means.clone())
+                });
                 (Arc::clone(endpoint), self.tasks.spawn_local(task))
             });
             self.asked.insert(load, asked);

@@ -18,6 +18,7 @@ use crate::{
     live::Live,
     metrics::Metrics,
     model::{EjectReason, Endpoint, Row, Rows, Service, Told},
+    panics::{Caught, Task},
     tls::Clients,
 };
 
@@ -110,7 +111,7 @@ impl Warden {
     }
 
     /// Looks after services for ever.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -217,8 +218,8 @@ impl Warden {
         spawn_local(async move {
             // Never closed.
             let Ok(_place) = dials.acquire_owned().await else { return };
-            let answers =
-                connect::answers(&endpoint, service.name(), &policy, &clients, &counted).await;
+            let asking = connect::answers(&endpoint, service.name(), &policy, &clients, &counted);
+            let answers = Caught::new(Task::Upstream, asking).await.unwrap_or(false);
             reports.tell(Report::Dialled(service, endpoint, answers));
         });
     }

@@ -57,8 +57,11 @@ mod ledger;
 mod limits;
 mod live_policy;
 mod networks;
+#[cfg(debug_assertions)]
+mod panics;
 mod policy;
 mod ports;
+mod privileges;
 mod registry;
 mod reload;
 mod retries;

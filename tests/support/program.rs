@@ -41,6 +41,7 @@ pub(crate) struct Program {
     admin: Option<String>,
     before: Vec<String>,
     by_config: bool,
+    for_all: bool,
 }
 
 impl Program {
@@ -69,6 +70,13 @@ impl Program {
         self
     }
 
+    /// Its configuration may be read by other users.
+    #[allow(dead_code, reason = "tests/behaviour uses it")]
+    pub(crate) const fn readable_by_all(mut self) -> Self {
+        self.for_all = true;
+        self
+    }
+
     /// Is operated there instead of on a free port of the loopback address.
     pub(crate) fn admin(mut self, address: &str) -> Self {
         self.admin = Some(address.to_owned());
@@ -91,6 +99,10 @@ impl Program {
     /// Starts it, and waits until it listens.
     pub(crate) async fn start_unready(mut self) -> Pillion {
         let folder = tempfile::tempdir().unwrap();
+        if self.for_all {
+            let for_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(folder.path(), for_all).unwrap();
+        }
         if let Some(endpoints) = &self.endpoints {
             std::fs::write(folder.path().join(ENDPOINTS), endpoints).unwrap();
             self.config += &format!("\n[[source]]\nkind = \"file\"\npath = {ENDPOINTS:?}\n");
@@ -269,9 +281,13 @@ impl Drop for Pillion {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let log = self.log();
         if thread::panicking() {
-            eprintln!("--- what pillion logged ---\n{}", self.log());
+            return eprintln!("--- what pillion logged ---\n{log}");
         }
+        let is_mistake =
+            |line: &str| line.contains("a mistake in pillion") && !line.contains("rehearsed: ");
+        assert!(!log.lines().any(is_mistake), "it panicked:\n{log}");
     }
 }
 

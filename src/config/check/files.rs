@@ -1,8 +1,9 @@
-//! Whether the files that a configuration names can be used.
+//! Whether what a configuration names of this machine can be used: files, and the user to run as.
 
 use std::path::{Path, PathBuf};
 
 use super::{note, path};
+use crate::account::{Account, AccountError};
 use crate::config::{
     problem::Problems,
     raw::{RawFile, RawListenerTls, RawTls},
@@ -11,8 +12,17 @@ use crate::config::{
 };
 use crate::pem;
 
-/// Notes what is wrong with the files that are named, which are read for it.
+/// Notes what is wrong with the files that are named, which are read for it, and whether there is the user.
 pub(in crate::config) fn files(raw: &RawFile, folder: &Path, problems: &mut Problems) {
+    let (user, group) = (raw.user.text(), raw.group.text());
+    match Account::find(&user, &group) {
+        // A flag may name the user.
+        Ok(_) | Err(AccountError::UserMissing) => {}
+        Err(error @ AccountError::NoGroup(_)) => {
+            note(&raw.group, format!("group: {error}"), problems)
+        }
+        Err(error) => note(&raw.user, format!("user: {error}"), problems),
+    }
     if let Some(key) = raw.admin.get().map(|admin| &admin.token_file)
         && let Some(Err(wrong)) = path(key, folder).map(|file| read_token(&file))
     {

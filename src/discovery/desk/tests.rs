@@ -43,14 +43,14 @@ fn office() -> Office {
         }
     };
     shared.update(|board| board.seat(vec![seat(LAZY, true), seat(WHOLE, false)]));
-    let (questions, asked) = mpsc::unbounded_channel();
-    let (reports, reported) = mpsc::unbounded_channel();
+    let (questions, mut asked) = mpsc::unbounded_channel();
+    let (reports, mut reported) = mpsc::unbounded_channel();
     let (sender, commands) = mpsc::unbounded_channel();
     let (to_whole, whole) = mpsc::unbounded_channel();
     directory.connect(questions);
     directory.set_sources(Vec::new(), true);
-    let desk = Desk::new(directory.clone(), Arc::clone(&shared), Timing::default());
-    tokio::spawn(desk.run(asked, reported));
+    let mut desk = Desk::new(directory.clone(), Arc::clone(&shared), Timing::default());
+    tokio::spawn(async move { desk.run(&mut asked, &mut reported).await });
     let peer = |slot, name: &str, lazy| {
         let name = name.into();
         Peer {

@@ -13,7 +13,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::config::EtcdSource;
+use crate::{
+    config::EtcdSource,
+    panics::{Task, again},
+};
 
 use super::{EtcdError, Kv, ListLimits, Member, Members, Position, WatchRequest};
 
@@ -63,7 +66,8 @@ impl Follow {
     /// Outside a tokio runtime.
     pub fn new(source: EtcdSource, prefix: Vec<u8>) -> Self {
         let (sender, news) = mpsc::channel(64);
-        let task = tokio::spawn(run(source, prefix, sender));
+        let follow = move || run(source.clone(), prefix.clone(), sender.clone());
+        let task = tokio::spawn(again(Task::Policy, follow));
         Self { news, task }
     }
 
@@ -71,7 +75,7 @@ impl Follow {
     pub async fn next(&mut self) -> News {
         match self.news.recv().await {
             Some(news) => news,
-            // The task ends only with this value, or by a panic, which has been told.
+            // The task ends only with this value.
             None => std::future::pending().await,
         }
     }
