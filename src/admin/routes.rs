@@ -52,11 +52,9 @@ fn check(path: &str, query: &Query) -> Result<(), String> {
     let allowed: &[&str] = match path {
         "/why" => &why::PARAMETERS,
         "/log" => &["level"],
-        "/metrics" | "/live" | "/ready" | "/services" | "/registrations" | "/config" | "/drain" => {
-            &[]
-        }
+        "/services" | "/registrations" | "/config" | "/drain" => &[],
         _ if path.starts_with("/services/") || path.starts_with("/registrations/") => &[],
-        // It looks for itself, or is no page.
+        // It looks for itself, or is no page; probes and scrapes may say to others what they like.
         _ => return Ok(()),
     };
     let Some((unknown, _)) = query.iter().find(|(name, _)| !allowed.contains(name)) else {
