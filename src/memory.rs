@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::{SysconfVar, sysconf};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -129,7 +130,7 @@ impl Memory {
         let Ok(statm) = File::open("/proc/self/statm") else {
             return tracing::warn!("/proc/self/statm cannot be read: max_memory is without effect");
         };
-        let (page, group) = (rustix::param::page_size() as u64, bounds::of_control_group());
+        let (page, group) = (page_size(), bounds::of_control_group());
         let (mut full, mut last) = (0u32, Stage::Calm);
         let mut leftovers = Leftovers::default();
         loop {
@@ -187,6 +188,13 @@ impl Leftovers {
     }
 }
 
+/// Bytes of a page.
+fn page_size() -> u64 {
+    // 4 KiB, where the system does not say: that is what nearly all have.
+    let said = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    said.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4 << 10)
+}
+
 /// Pages in memory: the second number of statm, proc(5).
 fn resident(statm: &File) -> Option<u64> {
     let mut text = [0; 128];
@@ -231,6 +239,6 @@ mod tests {
     #[test]
     fn the_memory_of_a_process_is_known() {
         let statm = File::open("/proc/self/statm").unwrap();
-        assert!(resident(&statm).unwrap() * rustix::param::page_size() as u64 > 1 << 20);
+        assert!(resident(&statm).unwrap() * page_size() > 1 << 20);
     }
 }
