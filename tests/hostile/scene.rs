@@ -75,7 +75,9 @@ pub(crate) async fn proxy(
     endpoints: impl IntoIterator<Item = String>,
 ) -> Pillion {
     let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.limits]";
-    let config = format!("{listener}\n{limits}\n{tables}\n");
+    // Bystanders call it, on a machine that may be busy.
+    let echo = "[service.echo]\nconnect_timeout = \"20s\"";
+    let config = format!("{listener}\n{limits}\n{tables}\n{echo}\n");
     Program::new(&config).endpoints(endpoints).start().await
 }
 

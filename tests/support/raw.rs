@@ -8,7 +8,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::wait::soon;
+use crate::wait::{SOON, soon};
 
 /// Client connection preface, RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -260,13 +260,14 @@ impl Wire {
             }
             Flooded::CutOff(code)
         };
-        soon("the end of a flood", async {
+        let ended = async {
             tokio::select! {
                 () = writing => unreachable!("it waits for ever"),
                 ended = reading => ended,
             }
-        })
-        .await
+        };
+        // Much is to be read, and others may use the machine.
+        tokio::time::timeout(6 * SOON, ended).await.expect("the end of a flood")
     }
 
     /// Closes it as a killed process does, with a TCP reset.
