@@ -181,9 +181,8 @@ where
                     in_turn += 1;
                     guard.call_came();
                     rehearse("connection");
-                    // Boxed: the runtime moves what it is given several times.
                     let call = serve(request, respond, &guard, &drain, &memory, &mut chain);
-                    call.into_iter().for_each(|call| drop(spawn_local(Box::pin(call))));
+                    call.into_iter().for_each(|call| drop(spawn_local(call)));
                     if in_turn >= TURN {
                         in_turn = 0;
                         // Not before the runtime has looked what has come for others.

@@ -32,6 +32,8 @@ use crate::{
 };
 
 /// Puts a call on the chain; the future that comes back is the call. None where it is over already.
+///
+/// Boxed here, for the runtime and all on the way to it move what they are given.
 pub(super) fn serve<C>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -39,7 +41,7 @@ pub(super) fn serve<C>(
     drain: &Rc<Drain>,
     memory: &Memory,
     chain: &mut C,
-) -> Option<impl Future<Output = ()> + use<C>>
+) -> Option<Pin<Box<impl Future<Output = ()> + use<C>>>>
 where
     C: Service<Box<Call>, Response = Reply, Error = CallError>,
 {
@@ -68,7 +70,7 @@ where
             Ok((replying, burden)) => {
                 let stay = Stay::new(Rc::clone(drain));
                 let call = finish(replying, respond, meta, burden, stay);
-                Some(Serving { call, bell: Bell::default() })
+                Some(Box::pin(Serving { call, bell: Bell::default() }))
             }
             Err(Panicked) => {
                 refuse(&mut respond, &meta, broken());
