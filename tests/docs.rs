@@ -390,8 +390,11 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Its first line says that it listens.
-        child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while !said.ends_with(b"serving") {
+            child.stderr.as_mut().unwrap().read_exact(&mut byte).unwrap();
+            said.push(byte[0]);
+        }
         Self { _etcd: None, _certificates: None, folder, child }
     }
 

@@ -115,7 +115,7 @@ mod tests {
             [
                 "2:13: unknown key \"worker\" at the top, did you mean \"workers\"? allowed: \
                  workers, drain_timeout, drain_propagation, max_in_flight, max_memory, access_log, \
-                 state_dir, node, listener, admin, source, register, defaults, service, route, policy",
+                 state_dir, user, group, node, listener, admin, source, register, defaults, service, route, policy",
                 "4:20: node.zone: found the number 7; allowed: printable ASCII characters, \
                  without spaces around them",
                 "6:24: defaults.attempts: found the number 0; allowed: a whole number from 1 to \

@@ -183,11 +183,6 @@ where
                     rehearse("connection");
                     let call = serve(request, respond, &guard, &drain, &memory, &mut chain);
                     call.into_iter().for_each(|call| drop(spawn_local(call)));
-                    if in_turn >= TURN {
-                        in_turn = 0;
-                        // Not before the runtime has looked what has come for others.
-                        yield_now().await;
-                    }
                 }
                 Next::Breach(breach) => break breach,
                 Next::GoAway if !told => (told, linger) = (true, go_away(&mut connection)),
@@ -205,6 +200,11 @@ where
                 end_if_unused(&mut connection);
                 linger = Alarm::after(LINGER);
             }
+        }
+        if in_turn >= TURN {
+            in_turn = 0;
+            // Not before the runtime has looked what has come for others.
+            yield_now().await;
         }
     };
     guard.note(breach);

@@ -98,6 +98,7 @@ async fn a_panic_ends_its_call_and_no_other_of_its_connection() {
                 assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "never a clean end");
             }
         }
+        until("each is told", async || told(&pillion, "call") >= 2 * (number + 1)).await;
         assert_eq!(told(&pillion, "call"), 2 * (number + 1), "each once");
         assert!(client.call("echo").await.is_ok(), "after a panic where a {place}");
     }
@@ -134,6 +135,7 @@ async fn a_panic_of_a_connection_closes_it_and_no_other() {
     assert!(one.send(grpc("echo"), b"").await.is_err());
     let _ = one.ended().await;
     assert!(two.call("echo").await.is_ok());
+    until("it is told", async || told(&pillion, "connection") > 0).await;
     assert_eq!(told(&pillion, "connection"), 1);
     pillion
         .until_metrics("one connection is left", |metrics| {
@@ -159,6 +161,7 @@ async fn no_worker_and_no_listener_falls_silent_after_a_panic() {
             let client = Client::connect(pillion.address()).await;
             assert!(client.call("echo").await.is_ok());
         }
+        until("it is told", async || told(&pillion, task) > 0).await;
         assert_eq!(told(&pillion, task), 1);
     }
     assert!(before.call("echo").await.is_ok());
@@ -187,6 +190,7 @@ async fn what_is_not_a_call_goes_on_after_a_panic() {
     until("the new endpoint is called", async || client.call("echo").await.from() == two.address())
         .await;
     for task in ["memory", "reload", "discovery"] {
+        until("it is told", async || told(&pillion, task) > 0).await;
         assert_eq!(told(&pillion, task), 1, "{}", pillion.log());
         assert_eq!(pillion.metrics().await.sum("panics_total", &[("task", task)]), 1.0);
     }

@@ -160,10 +160,17 @@ async fn who_is_not_known_is_kept_out_before_a_byte_of_a_call_is_read() {
     let config = client_config(&authority.cert(), None, &[b"h2"]);
     // In TLS 1.3 a client learns of it after its own part is over.
     if let Ok(tls) = connect(pillion.address(), "localhost", config).await {
-        let (send, connection) = Builder::new().handshake::<_, bytes::Bytes>(tls).await.unwrap();
-        let ended = crate::wait::soon("the end of the connection", connection).await;
+        let handshake = Builder::new().handshake::<_, bytes::Bytes>(tls).await;
+        let (send, ended) = match handshake {
+            Ok((send, connection)) => {
+                (Some(send), crate::wait::soon("the end of the connection", connection).await)
+            }
+            Err(error) => (None, Err(error)),
+        };
         let error = ended.unwrap_err().to_string();
-        assert!(error.contains("CertificateRequired"), "{error}");
+        // What it had sent by then has the system reset the connection, which may overtake the alert.
+        let reset = ["reset", "Broken pipe"].iter().any(|text| error.contains(text));
+        assert!(error.contains("CertificateRequired") || reset, "{error}");
         drop(send);
     }
     assert_eq!(backend.counts().accepted, 0);

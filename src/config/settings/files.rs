@@ -90,6 +90,7 @@ mod tests {
             [service.a.tls]
             ca = "s.ca"
             [[route]]
+            authority = "a"
             service = "a"
             tls = { ca = "r.ca" }
         "#;
