@@ -23,7 +23,7 @@ pub use head::Head;
 pub use ledger::{Attempt, Ledger, Spent, millis};
 pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
 pub use pressure::Pressure;
-pub use sound::is_padded;
+pub use sound::Fields;
 pub use upload::{Copied, Upload};
 pub use words::bounded;
 

@@ -1,7 +1,7 @@
-//! What the head of an answer must be like, beyond what h2 refuses by itself (RFC 9110 section 15, RFC
-//! 9113 section 8.2.1): anything that applications could read in another way than this proxy does.
+//! What heads must be like, beyond what h2 refuses by itself (RFC 9110 section 15, RFC 9113 section 8.2.1): anything
+//! that others could read in another way than this proxy does. The listener goes by it for calls.
 
-use http::{header::CONTENT_LENGTH, response};
+use http::{HeaderMap, HeaderName, header::CONTENT_LENGTH, response};
 
 /// What is wrong with a head, if anything.
 pub(super) fn fault(head: &response::Parts) -> Option<&'static str> {
@@ -9,18 +9,41 @@ pub(super) fn fault(head: &response::Parts) -> Option<&'static str> {
     if !(200..600).contains(&head.status.as_u16()) {
         return Some("a status out of range");
     }
-    let mut lengths = 0;
-    for (name, value) in &head.headers {
-        if is_padded(value.as_bytes()) {
-            return Some("a header that begins or ends with a space");
-        }
-        lengths += usize::from(*name == CONTENT_LENGTH);
+    let Fields { padded, lengths, .. } = Fields::of(&head.headers);
+    if padded.is_some() {
+        return Some("a header that begins or ends with a space");
     }
     (lengths > 1).then_some("two content-length headers")
 }
 
+/// What is to be known of the headers of a head, from one pass over them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields<'a> {
+    /// Their size as RFC 9113 section 6.5.2 has it: of each, its name, its value, and 32 bytes.
+    pub bytes: usize,
+    /// A header whose value has a space or a tab at either end.
+    pub padded: Option<&'a HeaderName>,
+    /// How many `content-length` there are.
+    pub lengths: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// Of these.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            fields.bytes += name.as_str().len() + value.len() + 32;
+            fields.lengths += usize::from(*name == CONTENT_LENGTH);
+            if is_padded(value.as_bytes()) {
+                fields.padded = Some(name);
+            }
+        }
+        fields
+    }
+}
+
 /// Whether the value of a header has a space or a tab at either end (RFC 9113 section 8.2.1).
-pub fn is_padded(value: &[u8]) -> bool {
+pub(super) fn is_padded(value: &[u8]) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_space(value.first()) || is_space(value.last())
 }

@@ -3,15 +3,11 @@
 //!
 //! A call that is not is answered, so that its client learns what is wrong, and goes no further.
 
-use http::{
-    HeaderMap, Method,
-    header::{CONTENT_LENGTH, HOST},
-    request,
-};
+use http::{HeaderMap, Method, header::HOST, request};
 
 use super::limits::Breach;
 use crate::{
-    call::{CallError, is_padded},
+    call::{CallError, Fields},
     config::ListenerLimits,
     model::{GrpcStatus, Reason, Statuses},
 };
@@ -74,17 +70,9 @@ fn check_port(authority: &str) -> Result<(), CallError> {
     Ok(())
 }
 
-/// One pass over the headers. A head that is larger still than what the limits may be, h2 answers
-/// with 431.
+/// A head that is larger still than what the limits may be, h2 answers with 431.
 fn check_headers(headers: &HeaderMap, limits: &ListenerLimits) -> Result<usize, Refused> {
-    let (mut bytes, mut lengths, mut padded) = (0, 0, None);
-    for (name, value) in headers {
-        bytes += name.as_str().len() + value.len() + 32;
-        lengths += usize::from(*name == CONTENT_LENGTH);
-        if is_padded(value.as_bytes()) {
-            padded = Some(name);
-        }
-    }
+    let Fields { bytes, padded, lengths } = Fields::of(headers);
     let exceeds =
         |breach, text: String| Err((Some(breach), CallError::new(Reason::Overloaded, text)));
     let (count, most) = (headers.len(), limits.max_headers);
