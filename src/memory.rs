@@ -32,13 +32,11 @@ const CLOSE_LOOK: Duration = Duration::from_millis(50);
 const PATIENCE: u32 = 4;
 /// Looks after which it is known what applications hold.
 const KNOWN: u32 = 8;
-/// Between two times that the allocator is made to give back what is free, and how often in a row once the memory
-/// has changed by so much. It keeps what it has for a second.
+/// Between two times that the allocator is made to give back what is free: it keeps what it has for a second.
 const GIVE_BACK: Duration = Duration::from_secs(1);
-const TIMES: u32 = 4;
-const CHANGE: u64 = 1 << 20;
-/// A block so large that the allocator has no place for it among others.
-const LARGE: usize = 8 << 20;
+/// A block so large that the allocator has no place for it among others. Not larger: where it lies when the allocator
+/// looks, nothing is given back.
+const LARGE: usize = 640 << 10;
 /// They hold so little, as a part of the memory, that to refuse them would not help.
 const LITTLE: u64 = 8;
 
@@ -132,7 +130,7 @@ impl Memory {
         };
         let (page, group) = (page_size(), bounds::of_control_group());
         let (mut full, mut last) = (0u32, Stage::Calm);
-        let mut leftovers = Leftovers::default();
+        let mut given_back = Instant::now();
         loop {
             rehearse("memory");
             let most = group.map_or_else(&most, |group| most().min(group));
@@ -143,7 +141,10 @@ impl Memory {
             // and connections would then help nobody.
             let is_little = self.0.held.swap(0, Relaxed) < most / LITTLE;
             let stage = if full > KNOWN && is_little { Stage::Calm } else { last };
-            leftovers.look(used, Instant::now());
+            if given_back.elapsed() >= GIVE_BACK {
+                given_back = Instant::now();
+                give_back();
+            }
             self.enter(stage, used, most);
             metrics.set_memory(most, stage as u8);
             if full > 0 {
@@ -165,27 +166,11 @@ impl Memory {
     }
 }
 
-/// Memory that nobody uses, and that the allocator has not given back.
-#[derive(Debug, Default)]
-struct Leftovers {
-    used: u64,
-    times: u32,
-    last: Option<Instant>,
-}
-
-impl Leftovers {
-    /// Has it given back some time after the memory in use has changed. mimalloc only does so where something is
-    /// freed: after a flood nothing is.
-    fn look(&mut self, used: u64, now: Instant) {
-        if used.abs_diff(self.used) >= CHANGE {
-            (self.used, self.times) = (used, TIMES);
-        }
-        if self.times > 0 && self.last.is_none_or(|last| now >= last + GIVE_BACK) {
-            (self.times, self.last) = (self.times - 1, Some(now));
-            // Never touched, so that it takes no memory itself.
-            drop(black_box(Vec::<u8>::with_capacity(LARGE)));
-        }
-    }
+/// Has the allocator give back what has been free for a second. mimalloc only looks where something large comes
+/// or goes: after a flood nothing does.
+fn give_back() {
+    // Never touched, so that it takes no memory itself.
+    drop(black_box(Vec::<u8>::with_capacity(LARGE)));
 }
 
 /// Bytes of a page.
