@@ -37,6 +37,8 @@ from bench.h2client import (
 Run = Callable[[int, float, "Tally"], None]
 """Attacks a port until a time, noting what came of it."""
 PRIORITY, CONTINUATION, UNKNOWN = 2, 9, 0xBE
+SERVICE = "attacked"
+"""What attackers call: nobody else does."""
 PATH, BIG, SMALL = "/bench.Echo/Call", "/big", "/small"
 CLOSED, WIDE = 0, 0x7FFFFFFF
 CANCEL = (8).to_bytes(4, "big")
@@ -138,7 +140,7 @@ class Attack:
 
 def head(stream: int, path: str = PATH, extra: bytes = b"", flags: int = 0) -> bytes:
     """The head of a call."""
-    return frame(HEADERS, END_HEADERS | flags, stream, header_block("bench", path) + extra)
+    return frame(HEADERS, END_HEADERS | flags, stream, header_block(SERVICE, path) + extra)
 
 
 def begun(stream: int) -> bytes:
@@ -260,6 +262,14 @@ def many(beginning: bytes, more: bytes) -> Run:
     return run
 
 
+def bursts(port: int, until: float, tally: Tally) -> None:
+    """As many calls as may be open, and gone once they have been read; over and over."""
+    calls = b"".join(begun(stream) for stream in range(1, 2 * CALLS, 2))
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), Wire(port, tally) as wire:
+            wire.pass_by(calls, until)
+
+
 def churn(port: int, until: float, tally: Tally) -> None:
     """Connects and goes away, over and over."""
     while time.monotonic() < until:
@@ -294,7 +304,7 @@ def one_by_one() -> Iterator[bytes]:
 
 def endless_head() -> Iterator[bytes]:
     """A head without an end."""
-    yield frame(HEADERS, 0, 1, header_block("bench", PATH))
+    yield frame(HEADERS, 0, 1, header_block(SERVICE, PATH))
     more = frame(CONTINUATION, 0, 1, long_literal(b"x-more", b"y" * 16_000, False))
     yield from itertools.repeat(more * 4)
 
@@ -328,6 +338,7 @@ ATTACKS = [
     Attack("empty DATA", frames(frame(DATA, 0, 1, b""))),
     Attack("DATA that is padding", frames(frame(DATA, PADDED, 1, bytes([255]) + bytes(255)))),
     Attack("connections that come and go", churn),
+    Attack("1,000 calls, and gone", bursts, True),
     Attack("500 connections that say nothing", many(b"", b"")),
     Attack("500 heads byte by byte", many(HEAD_BEGUN, frame(CONTINUATION, 0, 1, b""))),
     Attack("1,000 calls that never end", unfinished, True),

@@ -1,7 +1,8 @@
 """Measures what each attack does to whoever behaves, and to the memory of the process.
 
-On other connections, calls go through the proxy by a schedule: first alone, then while the attack
-goes on, and so several times. What is compared is their p99. The memory is looked at before, at its
+On other connections, calls to another service go through the proxy by a schedule: first alone, then
+while the attack goes on, and so several times. The attacker and its endpoint get less of the
+processor than the proxy, so that what is measured is the proxy and not the machine. What is compared is their p99. The memory is looked at before, at its
 most, and ten seconds after the last attacker has left.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import attackers, backends, kernel, network, tool
-from bench.attackers import ATTACKS, Attack
+from bench.attackers import ATTACKS, SERVICE, Attack
 from bench.case import MESSAGE
 from bench.process import Failed, Server
 from bench.proxies import ROOT
@@ -48,6 +49,11 @@ kind = "file"
 path = "endpoints.toml"
 [defaults]
 connection = "{mode}"
+"""
+RECORD = """\
+[[endpoint]]
+service = "{service}"
+address = "127.0.0.1:{port}"
 """
 
 
@@ -102,13 +108,16 @@ def measure(attack: Attack, options: argparse.Namespace) -> Finding:
     """Runs one attack, several times, against a proxy of its own."""
     with tempfile.TemporaryDirectory(prefix="pillion-attacks-") as folder:
         scratch = Path(folder)
-        pages = scratch / "htdocs"
-        with backends.running(MESSAGE, "0-1", scratch, count=1) as ports:
+        with (
+            backends.running(MESSAGE, "0-1", scratch / "bench", count=1) as ports,
+            backends.running(MESSAGE, "0-1", scratch / SERVICE, count=1, nice=19) as attacked,
+        ):
+            pages = scratch / SERVICE / "htdocs"
             (pages / "big").write_bytes(bytes(1 << 20))
             (pages / "small").write_bytes(bytes(15 << 10))
-            (endpoint,) = ports
-            record = f'[[endpoint]]\nservice = "bench"\naddress = "127.0.0.1:{endpoint}"\n'
-            (scratch / "endpoints.toml").write_text(record)
+            endpoints = zip(("bench", SERVICE), ports + attacked)
+            records = map(RECORD.format_map, (dict(service=s, port=p) for s, p in endpoints))
+            (scratch / "endpoints.toml").write_text("".join(records))
             port = network.free_port()
             config = scratch / "pillion.toml"
             config.write_text(CONFIGURATION.format(port=port, mode=options.mode))

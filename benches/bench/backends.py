@@ -24,16 +24,21 @@ def running(
     count: int = COUNT,
     extra: tuple[str, ...] = (),
     tls: Path | None = None,
+    nice: int = 0,
 ) -> Iterator[list[int]]:
-    """Starts the backends, with more arguments if need be, and TLS by a folder; gives their ports."""
+    """Starts the backends, with more arguments if need be, and TLS by a folder; gives their ports.
+
+    The higher `nice` is, the less they get of processors that others want as well.
+    """
     page = scratch / "htdocs" / PATH.lstrip("/")
     page.parent.mkdir(parents=True)
     page.write_bytes(message(response_bytes))
     with contextlib.ExitStack() as servers:
         ports = []
+        polite = ["nice", f"-n{nice}"] if nice else []
         for number in range(count):
             port = network.free_port()
-            command = [*certificates.speaking(tls), "nghttpd", "--address=127.0.0.1"]
+            command = [*polite, *certificates.speaking(tls), "nghttpd", "--address=127.0.0.1"]
             command += [] if tls else ["--no-tls"]
             command += ["--trailer=grpc-status: 0", f"--htdocs={scratch / 'htdocs'}", *extra, str(port)]
             command += [str(tls / "key.pem"), str(tls / "cert.pem")] if tls else []
