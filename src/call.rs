@@ -4,25 +4,25 @@
 //! comes back. [`CallMeta`] is shared by all of them; when the last one lets go of it, the call is
 //! over, however it ended, and its [`Observer`] is told.
 
+mod downstream;
 mod error;
 mod exchange;
 mod foreign;
 mod head;
 mod ledger;
 mod meta;
-mod pressure;
 mod pump;
 mod sound;
 mod upload;
 mod words;
 
+pub use downstream::{Downstream, Turn};
 pub use error::{AttemptError, CallError, Progress};
 pub use exchange::{Broken, Exchange, Failed};
 pub use foreign::is_foreign;
 pub use head::Head;
 pub use ledger::{Attempt, Ledger, Spent, millis};
 pub use meta::{CallMeta, Decided, Kind, Observer, Outcome, Target};
-pub use pressure::Pressure;
 pub use sound::Fields;
 pub use upload::{Copied, Upload};
 pub use words::bounded;

@@ -114,17 +114,11 @@ impl Exchange {
         if self.call.upload.pieces() != pieces {
             self.call.meta.wait_for_answer();
         }
-        let response = loop {
-            let there_is_more = self.poll_wire(cx);
-            let Answer::Awaited(response) = &mut self.answer else {
-                unreachable!("polled for a head again after it had come")
-            };
-            match Pin::new(response).poll(cx) {
-                Poll::Pending if there_is_more => {}
-                head_or_pending => break ready!(head_or_pending),
-            }
-        };
-        match response {
+        let response = self.poll_answer(cx, |answer, cx| match answer {
+            Answer::Awaited(response) => Pin::new(response).poll(cx),
+            Answer::Here { .. } => unreachable!("polled for a head again after it had come"),
+        });
+        match ready!(response) {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 if let Some(fault) = fault(&head) {
@@ -132,7 +126,7 @@ impl Exchange {
                 }
                 let seen = Seen::new(&head, &body);
                 let is_grpc = self.call.meta.kind == Kind::Grpc;
-                let pump = Pump::new(body, is_grpc, self.call.meta.pressure.is_on());
+                let pump = Pump::new(body, is_grpc, self.call.meta.downstream.is_under_pressure());
                 self.answer = Answer::Here { pump, seen };
                 Poll::Ready(Ok(head))
             }
@@ -148,14 +142,11 @@ impl Exchange {
         if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
             return Poll::Ready(Err(Failed::of_upload(&error)));
         }
-        loop {
-            let there_is_more = self.poll_wire(cx);
-            let Answer::Here { pump, .. } = &mut self.answer else { return Poll::Pending };
-            match pump.poll_first(cx) {
-                Poll::Pending if there_is_more => {}
-                first_or_pending => return first_or_pending.map_err(Failed::Broken),
-            }
-        }
+        let first = self.poll_answer(cx, |answer, cx| match answer {
+            Answer::Here { pump, .. } => pump.poll_first(cx),
+            Answer::Awaited(_) => Poll::Pending,
+        });
+        first.map_err(Failed::Broken)
     }
 
     /// Whether the call has been sent whole.
@@ -180,10 +171,8 @@ impl Exchange {
     /// Says that this answer is what the caller gets: no other attempt will follow.
     pub fn commit(&mut self) {
         self.call.upload.commit();
-        if let Answer::Here { seen, .. } = &self.answer
-            && seen.is_all
-        {
-            seen.finish(&self.call.meta);
+        if self.is_over() {
+            self.finish();
         }
     }
 
@@ -216,19 +205,13 @@ impl Exchange {
         if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
             return Poll::Ready(Err(Broken::Cancelled));
         }
-        let pumped = loop {
-            let there_is_more = self.poll_wire(cx);
-            let Answer::Here { pump, seen } = &mut self.answer else {
-                unreachable!("polled for a body before its head had come")
-            };
-            match pump.poll(cx, down, seen) {
-                Poll::Pending if there_is_more && !pump.is_held_up() => {}
-                ended_or_pending => break ready!(ended_or_pending).map(|()| seen),
-            }
-        };
-        match pumped {
-            Ok(seen) => {
-                seen.finish(&self.call.meta);
+        let pumped = self.poll_answer(cx, |answer, cx| match answer {
+            Answer::Here { pump, seen } => pump.poll(cx, down, seen),
+            Answer::Awaited(_) => unreachable!("polled for a body before its head had come"),
+        });
+        match ready!(pumped) {
+            Ok(()) => {
+                self.finish();
                 Poll::Ready(Ok(()))
             }
             Err(Ended::Sink) => Poll::Ready(Err(Broken::Cancelled)),
@@ -245,16 +228,30 @@ impl Exchange {
         }
     }
 
+    /// Moves bytes of the connection, then the answer, for as long as there may be more.
+    fn poll_answer<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Answer, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        loop {
+            let there_is_more = self.poll_wire(cx);
+            match poll(&mut self.answer, cx) {
+                Poll::Pending if there_is_more && !self.answer.is_held_up() => {}
+                came_or_pending => return came_or_pending,
+            }
+        }
+    }
+
     /// Moves bytes of the connection, where that is the call's own. Under pressure they are read piece by piece, and
     /// not at all while the answer waits for the caller: what has not been read stays with the endpoint. Whether
     /// more may have come.
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.call.meta.pressure.is_on() {
+        if !self.call.meta.downstream.is_under_pressure() {
             self.upstream.poll_wire(cx);
             return false;
         }
-        let is_held_up = matches!(&self.answer, Answer::Here { pump, .. } if pump.is_held_up());
-        self.upstream.poll_wire_within(cx, if is_held_up { 0 } else { PIECE })
+        self.upstream.poll_wire_within(cx, if self.answer.is_held_up() { 0 } else { PIECE })
     }
 
     /// Bytes of the answer that the caller has no room for; 0 while it is the endpoint that is waited
@@ -277,20 +274,10 @@ impl Exchange {
     /// Why the head never came, and the call, if it may be tried again.
     pub fn fail(mut self, failed: Failed) -> AttemptError {
         let error = match failed {
-            Failed::Cancelled => {
-                return AttemptError {
-                    error: CallError::new(Reason::UpstreamReset, "the caller went away"),
-                    outcome: AttemptOutcome::Cancelled,
-                    progress: Progress::MaybeProcessed(None),
-                };
-            }
+            Failed::Cancelled => return given_up(Reason::UpstreamReset, "the caller went away"),
             Failed::Trailers => {
                 let text = "a value in the trailers begins or ends with a space";
-                return AttemptError {
-                    error: CallError::new(Reason::BadRequest, text),
-                    outcome: AttemptOutcome::Cancelled,
-                    progress: Progress::MaybeProcessed(None),
-                };
+                return given_up(Reason::BadRequest, text);
             }
             Failed::Upstream(error) => {
                 if is_proof_of_no_work(&error) && self.call.upload.rewind() {
@@ -344,6 +331,13 @@ impl Exchange {
             return Poll::Ready(uploaded);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Says how the endpoint answered.
+    fn finish(&self) {
+        if let Answer::Here { seen, .. } = &self.answer {
+            seen.finish(&self.call.meta);
+        }
     }
 
     fn broken(&self, error: &h2::Error) -> Broken {
@@ -406,11 +400,27 @@ fn is_proof_of_no_work(error: &h2::Error) -> bool {
             || (error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM)))
 }
 
+/// It is the caller's doing that there was no answer.
+fn given_up(reason: Reason, text: &'static str) -> AttemptError {
+    AttemptError {
+        error: CallError::new(reason, text),
+        outcome: AttemptOutcome::Cancelled,
+        progress: Progress::MaybeProcessed(None),
+    }
+}
+
 fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &h2::Error) -> AttemptError {
     let (service, address) = (call.meta.target().view.name(), call.meta.address());
     let text = format!("service {service}: {address} did not take the call: {error}");
     let error = CallError::new(Reason::ConnectFailed, text);
     AttemptError { error, outcome, progress: Progress::Unprocessed(call) }
+}
+
+impl Answer {
+    /// Whether it waits for the caller to take some of it.
+    const fn is_held_up(&self) -> bool {
+        matches!(self, Self::Here { pump, .. } if pump.is_held_up())
+    }
 }
 
 impl Seen {

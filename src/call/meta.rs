@@ -13,7 +13,7 @@ use http::{HeaderMap, Uri, header::CONTENT_TYPE, request, uri};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{CallError, Ledger, Pressure};
+use super::{CallError, Downstream, Ledger};
 use crate::{
     balance::Stages,
     clock,
@@ -48,8 +48,8 @@ pub struct CallMeta {
     pub source: Option<IpAddr>,
     /// Names in the certificate of the application; none where it was not asked for one.
     pub identity: Option<Rc<str>>,
-    /// Whether its connection holds so much that answers are to wait with their endpoints.
-    pub pressure: Pressure,
+    /// The connection that it came on.
+    pub downstream: Downstream,
     /// What keeps it together with other calls, for balancing by key.
     pub key: Cell<Option<u64>>,
     /// Whether the caller asked for `pillion-why`.
@@ -144,13 +144,12 @@ pub trait Observer {
 }
 
 impl CallMeta {
-    /// A call that has just arrived from `source`, whose certificate carries `identity`, on a
-    /// connection with this `pressure`.
+    /// A call that has just arrived from `source`, whose certificate carries `identity`, on `downstream`.
     pub fn new(
         head: &request::Parts,
         source: Option<IpAddr>,
         identity: Option<Rc<str>>,
-        pressure: Pressure,
+        downstream: Downstream,
     ) -> Self {
         Self {
             arrived: clock::now(),
@@ -163,7 +162,7 @@ impl CallMeta {
             hash_key: Cell::new(None),
             source,
             identity,
-            pressure,
+            downstream,
             key: Cell::new(None),
             explain: Cell::new(false),
             refused: Cell::new(None),

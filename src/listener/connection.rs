@@ -55,8 +55,7 @@ const MAX_HEADER_LIST: u32 = 1 << 20;
 /// What small DATA frames may cost before they are read: 16 000 of them. h2's own allowance would
 /// end the connection of an application that writes thousands of small messages at once.
 const DATA_FRAME_BUDGET: usize = 4 << 20;
-/// Calls of one connection that begin before everybody else has had a turn: a thousand that come at once would
-/// hold a worker up for a tenth of a second.
+/// Calls of one connection that begin before everybody else has had a turn.
 const TURN: u32 = 32;
 /// How often a connection that was told to go away is looked at, and how long one that was cut off may
 /// take to hear why.
@@ -169,6 +168,9 @@ where
             let next = poll_next(cx, &mut connection, &guard, &mut watch, calls);
             if next.is_pending() {
                 in_turn = 0;
+                if guard.ends_turn() {
+                    let _ = pin!(yield_now()).poll(cx);
+                }
             }
             next
         });

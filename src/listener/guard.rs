@@ -29,7 +29,7 @@ pub(super) use watch::{Look, Watch};
 
 use super::limits::{Breach, Breaches};
 use crate::{
-    call::{CallMeta, Pressure},
+    call::{CallMeta, Downstream},
     clock,
     config::ListenerLimits,
 };
@@ -39,6 +39,12 @@ use outbox::Outbox;
 
 /// A call that was broken off later than this has taken a place in `max_streams` for long enough.
 const EARLY: Duration = Duration::from_secs(1);
+/// Work that is read in one turn, an odd frame each; and how much more of it a head is.
+const WORK: u32 = 256;
+const HEAD: u32 = 4;
+/// Odd frames, twice, that have not been made up for; and bytes that are read at a time from then on: 40 frames.
+const ODD: u32 = 512;
+const A_FEW: usize = 512;
 /// An application's clock may ring so much before ours.
 const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
 
@@ -64,15 +70,17 @@ pub(super) struct Guard {
     /// Frames that carry nothing; one counts two, so that a write can make up for half of one.
     odd: RefCell<Bucket>,
     resets: RefCell<Bucket>,
+    /// What was read in this turn, by the work that it makes; and whether no more was for that.
+    work: Cell<u32>,
+    was_held_back: Cell<bool>,
     /// Streams that were opened, less the calls that came of them.
     lost: Cell<i32>,
     /// Of `lost`, those that have been counted.
     counted: Cell<i32>,
-    /// Calls that have not ended, and bytes that they hold: their heads, and answers that wait for room.
-    calls: Cell<u32>,
+    /// Bytes that calls which have not ended hold: their heads, and answers that wait for room.
     held: Cell<u64>,
-    /// On while it holds half of what it may.
-    pub(super) pressure: Pressure,
+    /// What its calls know of it; under pressure while it holds half of what it may.
+    pub(super) downstream: Downstream,
     /// What waits for the system.
     outbox: Outbox,
     /// Times that something was written.
@@ -101,11 +109,12 @@ impl Guard {
             heard: Cell::default(),
             within_head: Cell::default(),
             blocked: Cell::default(),
+            work: Cell::default(),
+            was_held_back: Cell::default(),
             lost: Cell::default(),
             counted: Cell::default(),
-            calls: Cell::default(),
             held: Cell::default(),
-            pressure: Pressure::default(),
+            downstream: Downstream::default(),
             outbox: Outbox::default(),
             writes: Cell::default(),
             task: OnceCell::new(),
@@ -169,6 +178,7 @@ impl Guard {
     }
 
     fn read(&self, tally: Tally, is_within_head: bool) {
+        self.work.update(|work| work.saturating_add(tally.opened * HEAD + tally.odd));
         if tally.carrying + tally.odd > 0 {
             self.heard.set(true);
         }
@@ -183,6 +193,23 @@ impl Guard {
         if is_within_head != self.within_head.get().is_some() {
             self.within_head.set(is_within_head.then(Instant::now));
         }
+    }
+
+    /// Bytes that may be read now. Each odd frame can be work for a call, and each head is: others get their turn
+    /// between so many and the next.
+    fn may_read(&self) -> usize {
+        if self.work.get() >= WORK {
+            self.was_held_back.set(true);
+            return 0;
+        }
+        if self.odd.borrow().level() <= ODD { usize::MAX } else { A_FEW }
+    }
+
+    /// Its turn is over, for it has nothing more to do, or because it was held back: then it is to have another
+    /// when others have had theirs.
+    pub(super) fn ends_turn(&self) -> bool {
+        self.work.set(0);
+        self.was_held_back.take()
     }
 
     fn wrote(&self, bytes: usize) {

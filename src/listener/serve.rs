@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     alarm::{Alarm, Bell},
-    call::{Broken, Call, CallError, CallMeta, Exchange, Head, Outcome, Reply, Terms, Upload},
+    call::{
+        Broken, Call, CallError, CallMeta, Downstream, Exchange, Head, Outcome, Reply, Terms, Turn,
+        Upload,
+    },
     clock,
     drain::{Drain, Stay},
     memory::{Memory, Stage},
@@ -47,8 +50,8 @@ where
 {
     clock::hold(|| {
         let (head, body) = request.into_parts();
-        let (identity, pressure) = (guard.identity.get().cloned(), guard.pressure.clone());
-        let meta = Rc::new(CallMeta::new(&head, guard.source, identity, pressure));
+        let (identity, downstream) = (guard.identity.get().cloned(), guard.downstream.clone());
+        let meta = Rc::new(CallMeta::new(&head, guard.source, identity, downstream.clone()));
         let begun = caught(Task::Call, || {
             let checked = wellformed::check(&head, &guard.limits);
             let size = checked.and_then(|size| room_for(size, memory)).unwrap_or_else(|refused| {
@@ -70,7 +73,8 @@ where
             Ok((replying, burden)) => {
                 let stay = Stay::new(Rc::clone(drain));
                 let call = finish(replying, respond, meta, burden, stay);
-                Some(Box::pin(Serving { call, bell: Bell::default() }))
+                let (bell, turn) = (Bell::default(), Turn::new(&downstream));
+                Some(Box::pin(Serving { call, bell, turn, downstream }))
             }
             Err(Panicked) => {
                 refuse(&mut respond, &meta, broken());
@@ -100,11 +104,13 @@ fn room_for(size: usize, memory: &Memory) -> Result<usize, wellformed::Refused> 
 }
 
 pin_project_lite::pin_project! {
-    /// A call, each poll of which happens at one time.
+    /// A call, each poll of which happens at one time, when it is its turn.
     struct Serving<F> {
         #[pin]
         call: F,
         bell: Bell,
+        turn: Turn,
+        downstream: Downstream,
     }
 }
 
@@ -113,7 +119,10 @@ impl<F: Future<Output = ()>> Future for Serving<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        clock::hold(|| this.bell.poll(cx, |cx| this.call.poll(cx)))
+        let polled = this.turn.take(this.downstream, cx, |cx| {
+            clock::hold(|| this.bell.poll(cx, |cx| this.call.poll(cx)))
+        });
+        polled.unwrap_or(Poll::Pending)
     }
 }
 

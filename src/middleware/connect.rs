@@ -13,6 +13,7 @@ use super::{Connected, deadline::exceeded};
 use crate::{
     call::{AttemptError, Call, CallError, Progress, Reply},
     clock,
+    config::Connection,
     connect::{Connector, DialError, Dialing, Upstream},
     discovery::Directory,
     metrics::AttemptOutcome,
@@ -71,6 +72,9 @@ where
         let ready = connector.ready(&endpoint, &target.policy);
         connector.prepare(&endpoint, service, &target.policy, metrics);
         drop(endpoint);
+        if target.policy.connection != Connection::Pooled {
+            call.meta.downstream.dials();
+        }
         if let Some(upstream) = ready {
             return Connecting::There { going: self.inner.call(Connected { call, upstream }) };
         }

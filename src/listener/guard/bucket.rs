@@ -43,6 +43,11 @@ impl Bucket {
         self.level > self.most
     }
 
+    /// How much is in it, more or less: what has leaked is only known once it is full.
+    pub(super) const fn level(&self) -> u32 {
+        self.level
+    }
+
     /// Takes out again.
     pub(super) const fn forgive(&mut self, less: u32) {
         self.level = self.level.saturating_sub(less);

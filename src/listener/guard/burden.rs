@@ -32,7 +32,7 @@ impl Burden {
     /// A call whose head has this size.
     pub(in crate::listener) fn new(guard: &Rc<Guard>, head: usize) -> Self {
         let head = head as u64;
-        guard.calls.update(|calls| calls + 1);
+        guard.downstream.call_began();
         guard.hold(head, 0);
         Self { guard: Rc::clone(guard), head, waiting: 0, handed: 0 }
     }
@@ -74,7 +74,7 @@ impl Burden {
 
 impl Drop for Burden {
     fn drop(&mut self) {
-        self.guard.calls.update(|calls| calls - 1);
+        self.guard.downstream.call_ended();
         self.guard.hold(0, self.head + self.waiting);
     }
 }
@@ -84,12 +84,12 @@ impl Guard {
     fn hold(&self, more: u64, less: u64) {
         let held = self.held.get() + more - less;
         self.held.set(held);
-        self.pressure.set(held > self.limits.max_buffered / 2);
+        self.downstream.press(held > self.limits.max_buffered / 2);
     }
 
     /// About as many bytes as its connection holds.
     fn weight(&self) -> u64 {
-        let calls = u64::from(self.calls.get());
+        let calls = u64::from(self.downstream.calls());
         let each = if self.blocked.get().is_some() { CALL + UNWRITTEN } else { CALL };
         self.held.get() + calls * each
     }
@@ -154,14 +154,14 @@ mod tests {
     fn the_call_that_brings_more_than_may_wait_is_told_so() {
         let guard = guard(1000);
         let (mut one, mut other) = (Burden::new(&guard, 100), Burden::new(&guard, 100));
-        assert!(!one.exceeds_with(300) && !guard.pressure.is_on());
-        assert!(!one.exceeds_with(500) && guard.pressure.is_on(), "more than half");
+        assert!(!one.exceeds_with(300) && !guard.downstream.is_under_pressure());
+        assert!(!one.exceeds_with(500) && guard.downstream.is_under_pressure(), "more than half");
         assert!(!other.exceeds_with(300), "as much as may wait");
         assert!(other.exceeds_with(301));
         assert!(!one.exceeds_with(400), "who takes something is not to blame");
         drop((one, other));
-        assert_eq!((guard.held.get(), guard.calls.get()), (0, 0));
-        assert!(!guard.pressure.is_on());
+        assert_eq!((guard.held.get(), guard.downstream.calls()), (0, 0));
+        assert!(!guard.downstream.is_under_pressure());
     }
 
     #[test]

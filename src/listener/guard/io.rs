@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Guard, frames::Frames};
+use super::{A_FEW, Guard, frames::Frames};
 
 /// Tells the guard what goes by. Nothing more is read once the guard has had enough.
 #[derive(Debug)]
@@ -46,7 +46,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let read = Pin::new(inner).poll_read(cx, buf);
+        let read = match guard.may_read() {
+            usize::MAX => Pin::new(inner).poll_read(cx, buf),
+            // Whoever asked looks at the guard, and asks again later.
+            0 => Poll::Pending,
+            few => poll_read_few(Pin::new(inner), cx, buf, few),
+        };
         let new = &buf.filled()[before..];
         if !new.is_empty() {
             let tally = frames.follow(new);
@@ -54,6 +59,20 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         }
         read
     }
+}
+
+/// Reads at most so many bytes.
+fn poll_read_few<T: AsyncRead>(
+    inner: Pin<&mut T>,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+    few: usize,
+) -> Poll<io::Result<()>> {
+    let mut part = [0; A_FEW];
+    let mut part = ReadBuf::new(&mut part[..few.min(buf.remaining())]);
+    let read = inner.poll_read(cx, &mut part);
+    buf.put_slice(part.filled());
+    read
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
@@ -90,5 +109,70 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::{config::ListenerLimits, listener::Breaches, metrics::Metrics};
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+
+    fn guard() -> Rc<Guard> {
+        let breaches = Rc::new(Breaches::new(&Metrics::new()));
+        Rc::new(Guard::new(Arc::<ListenerLimits>::default(), None, breaches))
+    }
+
+    /// Reads until nothing more can be read, and says how much that was.
+    fn read(io: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> usize {
+        let (mut room, mut all) = ([0; 4096], 0);
+        loop {
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut *io).poll_read(cx, &mut buf) {
+                Poll::Ready(read) => read.unwrap(),
+                Poll::Pending => return all,
+            }
+            all += buf.filled().len();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_read_by_the_piece_and_all_of_it() {
+        let flood = [PREFACE, &PING.repeat(4_000)].concat();
+        let (near, mut far) = tokio::io::duplex(flood.len());
+        far.write_all(&flood).await.unwrap();
+        let guard = guard();
+        let mut io = Guarded::new(near, Rc::clone(&guard));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (mut all, mut turns) = (0, 0);
+        loop {
+            let part = read(&mut io, &mut cx);
+            assert!(part <= 2 * 4096, "{part} bytes in one turn");
+            (all, turns) = (all + part, turns + 1);
+            if !guard.ends_turn() {
+                break;
+            }
+        }
+        assert_eq!(all, flood.len());
+        assert!(turns >= 4_000 / 256 - 1, "{turns} turns");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_as_it_comes() {
+        let data = [&[0, 0x40, 0, 0, 0, 0, 0, 0, 1][..], &[b'x'; 0x4000]].concat();
+        let body = [PREFACE, &data.repeat(16)].concat();
+        let (near, mut far) = tokio::io::duplex(body.len());
+        far.write_all(&body).await.unwrap();
+        let guard = guard();
+        let mut io = Guarded::new(near, Rc::clone(&guard));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(read(&mut io, &mut cx), body.len());
+        assert!(!guard.ends_turn());
     }
 }

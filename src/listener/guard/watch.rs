@@ -80,7 +80,8 @@ impl Watch {
             self.idle = if idle { self.idle + 1 } else { 0 };
             self.calls = calls;
             // What is left of calls that have ended is answers that the application has no window for.
-            let stuck = has_calls && guard.calls.get() == 0 && guard.writes.get() == self.writes;
+            let stuck =
+                has_calls && guard.downstream.calls() == 0 && guard.writes.get() == self.writes;
             self.stuck = if stuck { self.stuck + 1 } else { 0 };
             self.writes = guard.writes.get();
             let found = self.look(guard);
