@@ -350,13 +350,16 @@ ATTACKS = [
 
 
 @contextlib.contextmanager
-def running(attack: Attack, port: int, seconds: float) -> Iterator[Callable[[], Tally]]:
+def running(
+    attack: Attack, port: int, seconds: float, cores: str
+) -> Iterator[Callable[[], Tally]]:
     """Runs it in a process of its own; gives what came of it, once it is over."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
         os.nice(19)
+        os.sched_setaffinity(0, map(int, cores.split(",")))
         tally = Tally()
         with contextlib.suppress(OSError):
             attack.run(port, time.monotonic() + seconds, tally)

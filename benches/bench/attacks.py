@@ -1,8 +1,8 @@
 """Measures what each attack does to whoever behaves, and to the memory of the process.
 
 On other connections, calls to another service go through the proxy by a schedule: first alone, then
-while the attack goes on, and so several times. The attacker and its endpoint get less of the
-processor than the proxy, so that what is measured is the proxy and not the machine. What is compared is their p99. The memory is looked at before, at its
+while the attack goes on, and so several times. The proxy has a core to itself, and on the other one
+the attacker and its endpoint give way, so that what is measured is the proxy and not the machine. What is compared is their p99. The memory is looked at before, at its
 most, and ten seconds after the last attacker has left.
 """
 
@@ -31,8 +31,10 @@ LOAD = ROOT / "target" / "quick" / tool.PROGRAM
 DOCUMENT = ROOT / "docs" / "security.md"
 FIGURES = ROOT / "docs" / "attacks.json"
 BEGIN = "<!-- figures: written by `make attacks`, do not edit -->"
+PROXY, OTHERS = "0", "1"
+"""Cores: the proxy has one to itself, so that nobody waits for anything else."""
 RATE = 200
-"""Calls a second of those that behave, on four connections: each worker has some of them."""
+"""Calls a second of those that behave, on four connections of the one worker."""
 SETTLE = 10.0
 NAMES = ["attack", "p99 before", "while", "ratio", "grown, MiB", "left, MiB", "cores", "cut off"]
 PROMISED = 16.0
@@ -109,8 +111,8 @@ def measure(attack: Attack, options: argparse.Namespace) -> Finding:
     with tempfile.TemporaryDirectory(prefix="pillion-attacks-") as folder:
         scratch = Path(folder)
         with (
-            backends.running(MESSAGE, "0-1", scratch / "bench", count=1) as ports,
-            backends.running(MESSAGE, "0-1", scratch / SERVICE, count=1, nice=19) as attacked,
+            backends.running(MESSAGE, OTHERS, scratch / "bench", count=1) as ports,
+            backends.running(MESSAGE, OTHERS, scratch / SERVICE, count=1, nice=19) as attacked,
         ):
             pages = scratch / SERVICE / "htdocs"
             (pages / "big").write_bytes(bytes(1 << 20))
@@ -121,8 +123,8 @@ def measure(attack: Attack, options: argparse.Namespace) -> Finding:
             port = network.free_port()
             config = scratch / "pillion.toml"
             config.write_text(CONFIGURATION.format(port=port, mode=options.mode))
-            command = [str(options.program), "run", "-c", str(config), "--workers=2", "--log=warn"]
-            with Server(command, "0-1", scratch / "log") as server:
+            command = [str(options.program), "run", "-c", str(config), "--workers=1", "--log=warn"]
+            with Server(command, PROXY, scratch / "log") as server:
                 server.wait_until_it_accepts(port)
                 running = Running(server, port)
                 running.check_a_call()
@@ -139,7 +141,7 @@ def _measure(attack: Attack, running: Running, options: argparse.Namespace) -> F
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     for _ in range(options.rounds):
         before.append(alone.calls(seconds))
-        with attackers.running(attack, port, seconds + 1.5) as ended:
+        with attackers.running(attack, port, seconds + 1.5, OTHERS) as ended:
             time.sleep(0.5)
             cpu -= kernel.cpu_seconds(pid)
             during.append(alone.calls(seconds))
@@ -174,7 +176,7 @@ class Bystander:
 
     def calls(self, seconds: float) -> dict:
         """What `pillion-load` reports of them: see `benches/load/src/summary.rs`."""
-        command = [str(self.program), "calls", f"--target=127.0.0.1:{self.port}"]
+        command = ["taskset", "-c", OTHERS, str(self.program), "calls", f"--target=127.0.0.1:{self.port}"]
         command += [f"--path={backends.PATH}", "--connections=4", "--services=0"]
         command += [f"--request-bytes={MESSAGE}", f"--response-bytes={MESSAGE}"]
         command += [f"--rate={RATE}", f"--seconds={seconds}"]

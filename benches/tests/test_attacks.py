@@ -44,7 +44,7 @@ class Attacks(unittest.TestCase):
         def attack(port, until, tally):
             tally.connections, tally.cut_off = port, 2
 
-        with attackers.running(attackers.Attack("any", attack), 3, 1.0) as ended:
+        with attackers.running(attackers.Attack("any", attack), 3, 1.0, "0") as ended:
             self.assertEqual(ended(), Tally(connections=3, cut_off=2))
 
     def test_a_long_header_is_written_as_hpack_has_it(self):

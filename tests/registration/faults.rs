@@ -116,10 +116,10 @@ async fn it_starts_without_etcd_and_registers_once_there_is_one() {
 async fn it_never_goes_while_two_of_three_members_are_well() {
     let mut members = Etcd::cluster(&[]).await;
     let urls: Vec<String> = members.iter().map(Etcd::url).collect();
-    let config = source(&urls, "") + &register("").replace("\"2s\"", "\"6s\"");
+    let config = source(&urls, "") + &register("").replace("\"2s\"", "\"9s\"");
     let pillion = Program::new(&config).start().await;
     until_state(&pillion, "registered").await;
-    let longer = Duration::from_secs(7);
+    let longer = Duration::from_secs(10);
     for member in &members[..2] {
         member.freeze();
         sleep(longer).await;
