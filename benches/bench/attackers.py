@@ -1,7 +1,7 @@
 """Attacks on a proxy, frame by frame: the rows of the table in docs/security.md.
 
-`attacks` runs each in a process of its own, which does nothing else and has less of the processor
-than anybody. An attack goes on until its time is over: who is cut off comes back at once.
+`attacks` runs each in a process of its own, which does nothing else and gets what nobody else wants of
+the processor. An attack goes on until its time is over: who is cut off comes back at once.
 """
 
 from __future__ import annotations
@@ -358,7 +358,7 @@ def running(
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         os.sched_setaffinity(0, map(int, cores.split(",")))
         tally = Tally()
         with contextlib.suppress(OSError):

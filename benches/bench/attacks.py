@@ -112,7 +112,7 @@ def measure(attack: Attack, options: argparse.Namespace) -> Finding:
         scratch = Path(folder)
         with (
             backends.running(MESSAGE, OTHERS, scratch / "bench", count=1) as ports,
-            backends.running(MESSAGE, OTHERS, scratch / SERVICE, count=1, nice=19) as attacked,
+            backends.running(MESSAGE, OTHERS, scratch / SERVICE, count=1, idle=True) as attacked,
         ):
             pages = scratch / SERVICE / "htdocs"
             (pages / "big").write_bytes(bytes(1 << 20))

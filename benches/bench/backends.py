@@ -24,18 +24,18 @@ def running(
     count: int = COUNT,
     extra: tuple[str, ...] = (),
     tls: Path | None = None,
-    nice: int = 0,
+    idle: bool = False,
 ) -> Iterator[list[int]]:
     """Starts the backends, with more arguments if need be, and TLS by a folder; gives their ports.
 
-    The higher `nice` is, the less they get of processors that others want as well.
+    Those that are `idle` get what nobody else wants of the processors: see sched(7).
     """
     page = scratch / "htdocs" / PATH.lstrip("/")
     page.parent.mkdir(parents=True)
     page.write_bytes(message(response_bytes))
     with contextlib.ExitStack() as servers:
         ports = []
-        polite = ["nice", f"-n{nice}"] if nice else []
+        polite = ["chrt", "--idle", "0"] if idle else []
         for number in range(count):
             port = network.free_port()
             command = [*polite, *certificates.speaking(tls), "nghttpd", "--address=127.0.0.1"]
