@@ -72,9 +72,10 @@ async fn warm_hands_out_each_connection_once_and_connects_ahead() {
     assert_eq!((counts.calls, counts.most_on_one), (200, 1));
     assert!(counts.accepted <= 200 + 64, "{counts:?}");
     assert_eq!(not_called.counts().accepted, 0);
+    // Asked at the end only: an endpoint has accepted a connection before the proxy knows that it is open.
+    called.until("connections that nobody came for are closed", |counts| counts.open == 0).await;
     let opened = pillion.metrics().await.sum("upstream_connections_opened_total", &[]);
     assert_eq!(opened, called.counts().accepted as f64);
-    called.until("connections that nobody came for are closed", |counts| counts.open == 0).await;
 }
 
 #[tokio::test]
