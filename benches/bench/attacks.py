@@ -1,14 +1,17 @@
 """Measures what each attack does to whoever behaves, and to the memory of the process.
 
 On other connections, calls to another service go through the proxy by a schedule: first alone, then
-while the attack goes on, and so several times. The proxy has a core to itself, and on the other one
-the attacker and its endpoint give way, so that what is measured is the proxy and not the machine. What is compared is their p99. The memory is looked at before, at its
-most, and ten seconds after the last attacker has left.
+while the attack goes on, and so several times. The proxy has a core to itself. On the other one whoever
+makes those calls and answers them goes first, and the attacker and its endpoint get what is left, so that
+what is measured is the proxy and not the machine. What is compared is the p99 of the calls. The memory is
+looked at before, at its most, and ten seconds after the last attacker has left.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import statistics
 import subprocess
@@ -33,6 +36,8 @@ FIGURES = ROOT / "docs" / "attacks.json"
 BEGIN = "<!-- figures: written by `make attacks`, do not edit -->"
 PROXY, OTHERS = "0", "1"
 """Cores: the proxy has one to itself, so that nobody waits for anything else."""
+FIRST, LAST = ("chrt", "--fifo", "1"), ("chrt", "--idle", "0")
+"""Who runs first on a core that is shared, and who gets what is left: see sched(7)."""
 RATE = 200
 """Calls a second of those that behave, on four connections of the one worker."""
 SETTLE = 10.0
@@ -111,8 +116,8 @@ def measure(attack: Attack, options: argparse.Namespace) -> Finding:
     with tempfile.TemporaryDirectory(prefix="pillion-attacks-") as folder:
         scratch = Path(folder)
         with (
-            backends.running(MESSAGE, OTHERS, scratch / "bench", count=1) as ports,
-            backends.running(MESSAGE, OTHERS, scratch / SERVICE, count=1, idle=True) as attacked,
+            _endpoint(scratch / "bench", _first()) as ports,
+            _endpoint(scratch / SERVICE, LAST) as attacked,
         ):
             pages = scratch / SERVICE / "htdocs"
             (pages / "big").write_bytes(bytes(1 << 20))
@@ -129,6 +134,21 @@ def measure(attack: Attack, options: argparse.Namespace) -> Finding:
                 running = Running(server, port)
                 running.check_a_call()
                 return _measure(attack, running, options)
+
+
+def _endpoint(
+    scratch: Path, scheduled: tuple[str, ...]
+) -> contextlib.AbstractContextManager[list[int]]:
+    return backends.running(MESSAGE, OTHERS, scratch, count=1, scheduled=scheduled)
+
+
+@functools.cache
+def _first() -> tuple[str, ...]:
+    """`FIRST`, where that is allowed."""
+    if subprocess.run([*FIRST, "true"], capture_output=True).returncode == 0:
+        return FIRST
+    print("not root: calls may have to wait for the attacker", file=sys.stderr)
+    return ()
 
 
 def _measure(attack: Attack, running: Running, options: argparse.Namespace) -> Finding:
@@ -176,8 +196,9 @@ class Bystander:
 
     def calls(self, seconds: float) -> dict:
         """What `pillion-load` reports of them: see `benches/load/src/summary.rs`."""
-        command = ["taskset", "-c", OTHERS, str(self.program), "calls", f"--target=127.0.0.1:{self.port}"]
-        command += [f"--path={backends.PATH}", "--connections=4", "--services=0"]
+        command = [*_first(), "taskset", "-c", OTHERS, str(self.program), "calls"]
+        command += [f"--target=127.0.0.1:{self.port}", f"--path={backends.PATH}"]
+        command += ["--connections=4", "--services=0"]
         command += [f"--request-bytes={MESSAGE}", f"--response-bytes={MESSAGE}"]
         command += [f"--rate={RATE}", f"--seconds={seconds}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)

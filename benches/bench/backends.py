@@ -24,21 +24,20 @@ def running(
     count: int = COUNT,
     extra: tuple[str, ...] = (),
     tls: Path | None = None,
-    idle: bool = False,
+    scheduled: tuple[str, ...] = (),
 ) -> Iterator[list[int]]:
     """Starts the backends, with more arguments if need be, and TLS by a folder; gives their ports.
 
-    Those that are `idle` get what nobody else wants of the processors: see sched(7).
+    They run as `scheduled` says, which is put before their command: `chrt`, say.
     """
     page = scratch / "htdocs" / PATH.lstrip("/")
     page.parent.mkdir(parents=True)
     page.write_bytes(message(response_bytes))
     with contextlib.ExitStack() as servers:
         ports = []
-        polite = ["chrt", "--idle", "0"] if idle else []
         for number in range(count):
             port = network.free_port()
-            command = [*polite, *certificates.speaking(tls), "nghttpd", "--address=127.0.0.1"]
+            command = [*scheduled, *certificates.speaking(tls), "nghttpd", "--address=127.0.0.1"]
             command += [] if tls else ["--no-tls"]
             command += ["--trailer=grpc-status: 0", f"--htdocs={scratch / 'htdocs'}", *extra, str(port)]
             command += [str(tls / "key.pem"), str(tls / "cert.pem")] if tls else []
