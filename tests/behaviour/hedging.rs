@@ -1,6 +1,6 @@
 //! A second attempt beside the first, where that is slow.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -35,6 +35,24 @@ async fn slow(delay: Duration) -> Backend {
     .await
 }
 
+/// Answers as `answer` does, `delay` after `other` has the call too.
+async fn beside<A, F>(other: &Arc<Backend>, delay: Duration, answer: A) -> Backend
+where
+    A: Fn(Incoming) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (other, answer) = (Arc::clone(other), Arc::new(answer));
+    Backend::start(move |call| {
+        let (other, answer) = (Arc::clone(&other), Arc::clone(&answer));
+        async move {
+            other.until("both have the call", |counts| counts.calls > counts.cancelled).await;
+            sleep(delay).await;
+            answer(call).await;
+        }
+    })
+    .await
+}
+
 /// Nothing is left of the calls: no endpoint counts one.
 async fn assert_nothing_in_flight(pillion: &Pillion) {
     let page = pillion.get("/services/echo").await.json();
@@ -45,7 +63,8 @@ async fn assert_nothing_in_flight(pillion: &Pillion) {
 
 #[tokio::test]
 async fn where_the_first_is_slow_the_second_answers_and_the_first_is_cancelled() {
-    let (silent, alive) = (silent().await, Backend::echo().await);
+    let silent = Arc::new(silent().await);
+    let alive = beside(&silent, Duration::ZERO, Incoming::echo).await;
     for connection in ["fresh", "warm", "pooled"] {
         let before = silent.counts().cancelled;
         let retry =
@@ -78,7 +97,8 @@ async fn where_the_first_is_slow_the_second_answers_and_the_first_is_cancelled()
 
 #[tokio::test]
 async fn the_first_may_still_win() {
-    let (slow, silent) = (slow(Duration::from_millis(400)).await, silent().await);
+    let silent = Arc::new(silent().await);
+    let slow = beside(&silent, Duration::ZERO, Incoming::echo).await;
     let pillion = proxy_to(slow.address(), &[&silent], "hedge_after = \"50ms\"").await;
     let answer = call(&pillion).await;
     assert_eq!((answer.is_ok(), answer.from()), (true, slow.address()));
@@ -93,7 +113,7 @@ async fn there_are_as_many_as_attempts_allows() {
     let retry = "hedge_after = \"20ms\"";
     let pillion = proxy_to(first.address(), &[second, third], retry).await;
     let client = Client::connect(pillion.address()).await;
-    let head = grpc_with("echo", &[("grpc-timeout", "400m")]);
+    let head = grpc_with("echo", &[("grpc-timeout", "3S")]);
     let answer = client.send(head, &message(b"hello")).await.unwrap();
     assert_eq!(answer.header("pillion-error"), Some("deadline_exceeded"));
     for backend in &others {
@@ -133,10 +153,10 @@ async fn a_status_that_is_listed_brings_the_next_attempt_at_once() {
 
 #[tokio::test]
 async fn a_status_that_is_listed_is_no_answer_while_another_attempt_may_have_one() {
-    let slow = slow(Duration::from_millis(300)).await;
     let never = [("grpc-retry-pushback-ms", "-1")];
     for pushback in [&[][..], &never[..]] {
-        let failing = failing(UNAVAILABLE, pushback.to_vec().leak()).await;
+        let failing = Arc::new(failing(UNAVAILABLE, pushback.to_vec().leak()).await);
+        let slow = beside(&failing, Duration::from_millis(300), Incoming::echo).await;
         let retry = "hedge_after = \"50ms\"\non = [\"unavailable\"]";
         let pillion = proxy_to(slow.address(), &[&failing], retry).await;
         let answer = call(&pillion).await;
@@ -147,7 +167,11 @@ async fn a_status_that_is_listed_is_no_answer_while_another_attempt_may_have_one
 
 #[tokio::test]
 async fn any_other_status_is_an_answer() {
-    let (silent, failing) = (silent().await, failing(10, &[]).await);
+    let silent = Arc::new(silent().await);
+    let failing = beside(&silent, Duration::ZERO, |mut call| async move {
+        call.begin_with(trailers_only(10, &[]), true);
+    })
+    .await;
     let retry = "hedge_after = \"50ms\"\non = [\"unavailable\"]";
     let pillion = proxy_to(silent.address(), &[&failing], retry).await;
     assert_eq!(call(&pillion).await.grpc_status(), Some(10));
@@ -156,13 +180,11 @@ async fn any_other_status_is_an_answer() {
 
 #[tokio::test]
 async fn where_all_fail_the_last_one_is_told() {
-    let later = Backend::start(|mut call: Incoming| async move {
-        call.read().await.unwrap();
-        sleep(Duration::from_millis(300)).await;
+    let sooner = Arc::new(failing(UNAVAILABLE, &[("grpc-message", "sooner")]).await);
+    let later = beside(&sooner, Duration::from_millis(300), |mut call| async move {
         call.begin_with(trailers_only(UNAVAILABLE, &[("grpc-message", "later")]), true);
     })
     .await;
-    let sooner = failing(UNAVAILABLE, &[("grpc-message", "sooner")]).await;
     let retry = "hedge_after = \"50ms\"\non = [\"unavailable\"]";
     let pillion = proxy_to(later.address(), &[&sooner], retry).await;
     let answer = call(&pillion).await;
@@ -204,12 +226,7 @@ async fn a_body_is_needed_whole_and_small() {
     let answer = soon("an answer", Answer::read(call.answer)).await.unwrap();
     assert_eq!(&*answer.body, [message(b"one"), message(b"two")].concat());
     // It is too large.
-    let slow = Backend::start(|mut call: Incoming| async move {
-        call.read().await.unwrap();
-        sleep(Duration::from_millis(300)).await;
-        call.begin().send_trailers(trailers(0)).unwrap();
-    })
-    .await;
+    let slow = slow(Duration::from_secs(1)).await;
     let pillion = proxy_to(slow.address(), &[&alive], "hedge_after = \"50ms\"").await;
     let client = Client::connect(pillion.address()).await;
     let answer = client.send(grpc("echo"), &vec![7; (64 << 10) + 1]).await.unwrap();
@@ -225,7 +242,9 @@ async fn a_caller_that_leaves_ends_all_of_them() {
     let client = Client::connect(pillion.address()).await;
     let mut call = client.begin(grpc("echo")).await;
     call.body.send_data(message(b"hello").into(), true).unwrap();
-    both[1].until("it is hedged", |counts| counts.calls == 1).await;
+    for backend in &both {
+        backend.until("both have it", |counts| counts.calls == 1).await;
+    }
     call.body.send_reset(h2::Reason::CANCEL);
     drop(call);
     for backend in &both {
@@ -241,7 +260,7 @@ async fn a_caller_that_leaves_ends_all_of_them() {
 
 #[tokio::test]
 async fn hedges_are_in_the_budget() {
-    let (slow, alive) = (slow(Duration::from_millis(100)).await, Backend::echo().await);
+    let (slow, alive) = (slow(Duration::from_secs(1)).await, Backend::echo().await);
     let retry = "hedge_after = \"10ms\"\nbudget = 0.0\nbudget_min_per_second = 0";
     let pillion = proxy_to(slow.address(), &[&alive], retry).await;
     assert!(call(&pillion).await.is_ok());

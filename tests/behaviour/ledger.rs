@@ -91,7 +91,8 @@ async fn a_call_that_ran_out_of_time_says_where_it_was_spent() {
     let never = Backend::start(Incoming::never).await;
     let pillion = Pillion::start("", [never.as_endpoint("never")]).await;
     let client = Client::connect(pillion.address()).await;
-    let head = grpc_with("never", &[("grpc-timeout", "200m")]);
+    // Long enough to be connected meanwhile.
+    let head = grpc_with("never", &[("grpc-timeout", "2S")]);
     let answer = client.send(head, b"").await.unwrap();
     let message = answer.header("grpc-message").unwrap();
     assert!(message.contains("in attempt 1, on "), "{message}");

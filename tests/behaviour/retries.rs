@@ -19,28 +19,40 @@ async fn proxy_to(first: SocketAddr, then: &Backend, defaults: &str) -> Pillion 
     Pillion::start(&config, [first, then.as_endpoint("echo")]).await
 }
 
-/// A call whose first endpoint is dead is answered by the second, in its second attempt.
+/// Calls whose first endpoint is dead are answered by the second, in their second attempt.
 async fn assert_tried_again(dead: SocketAddr, defaults: &str, reason: &str) {
+    assert_so_many_tried_again(5, dead, defaults, reason).await;
+}
+
+/// The same where an endpoint takes `connect_timeout` to be found dead, which is long enough for the other one to
+/// be connected on a busy machine: one call will do.
+async fn assert_one_tried_again(dead: SocketAddr) {
+    let defaults = "connect_timeout = \"2s\"";
+    assert_so_many_tried_again(1, dead, defaults, "connect_timeout").await;
+}
+
+async fn assert_so_many_tried_again(calls: usize, dead: SocketAddr, defaults: &str, reason: &str) {
     let alive = Backend::echo().await;
     for connection in ["fresh", "warm", "pooled"] {
         let before = alive.counts().calls;
         let defaults = format!("connection = \"{connection}\"\n{defaults}");
         let pillion = proxy_to(dead, &alive, &defaults).await;
         let client = Client::connect(pillion.address()).await;
-        for _ in 0..5 {
+        for _ in 0..calls {
             let answer = client.send(grpc("echo"), &message(b"hello")).await.unwrap();
             assert!(answer.is_ok(), "{connection}: {answer:?}");
             assert_eq!(answer.body, message(b"hello"));
             assert_eq!(alive.last_head().headers["pillion-attempt"], "2");
         }
-        assert_eq!(alive.counts().calls - before, 5);
+        assert_eq!(alive.counts().calls - before, calls);
+        let calls = calls as f64;
         let metrics = pillion.metrics().await;
         let attempts =
             |outcome| metrics.sum("attempts_total", &[("service", "echo"), ("outcome", outcome)]);
-        assert_eq!((attempts(reason), attempts("ok")), (5.0, 5.0), "{connection}");
+        assert_eq!((attempts(reason), attempts("ok")), (calls, calls), "{connection}");
         let retries = [("service", "echo"), ("reason", reason)];
-        assert_eq!(metrics.sum("retries_total", &retries), 5.0, "{connection}");
-        assert_eq!(metrics.sum("requests_total", &[("grpc_status", "OK")]), 5.0);
+        assert_eq!(metrics.sum("retries_total", &retries), calls, "{connection}");
+        assert_eq!(metrics.sum("requests_total", &[("grpc_status", "OK")]), calls);
     }
 }
 
@@ -67,7 +79,7 @@ async fn an_endpoint_that_drops_packets_is_passed_over_after_connect_timeout() {
     {
         queued.push(tcp);
     }
-    assert_tried_again(address, "connect_timeout = \"100ms\"", "connect_timeout").await;
+    assert_one_tried_again(address).await;
 }
 
 #[tokio::test]
@@ -77,7 +89,7 @@ async fn an_endpoint_that_accepts_and_keeps_silent_is_passed_over_after_connect_
         std::future::pending().await
     })
     .await;
-    assert_tried_again(silent, "connect_timeout = \"100ms\"", "connect_timeout").await;
+    assert_one_tried_again(silent).await;
 }
 
 #[tokio::test]

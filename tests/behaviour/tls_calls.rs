@@ -128,7 +128,7 @@ async fn an_application_that_does_not_agree_on_http_2_is_told_so() {
     let is_counted =
         |m: &crate::metrics::Metrics| m.sum("tls_handshake_failures_total", &no_alpn) == 2.0;
     pillion.until_metrics("both are counted", is_counted).await;
-    assert!(pillion.log().contains("reason=\"no_alpn\""), "{}", pillion.log());
+    pillion.until_logged("reason=\"no_alpn\"").await;
 }
 
 #[tokio::test]

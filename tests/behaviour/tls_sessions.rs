@@ -119,7 +119,7 @@ async fn applications_go_on_from_a_session_on_any_worker_until_other_authorities
 async fn who_connects_and_says_nothing_is_cut_off_and_keeps_nobody_from_a_handshake() {
     let (_folder, authority) = authority("ca");
     let pair = authority.sign_for("proxy", "DNS:localhost");
-    let listener = listener(&pair, "[listener.limits]\nheader_timeout = \"1s\"");
+    let listener = listener(&pair, "[listener.limits]\nheader_timeout = \"3s\"");
     let pillion = Program::new(&listener).endpoints([]).listen_by_config().start().await;
     let silent = join_all((0..300).map(|_| TcpStream::connect(pillion.address()))).await;
     let config = client_config(&authority.cert(), None, &[b"h2"]);
@@ -138,7 +138,7 @@ async fn an_endpoint_that_never_ends_its_handshake_is_given_up_in_time_for_anoth
     let front = TlsFront::start(backend.address(), &pair, None).await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = format!(
-        "[defaults]\nconnect_timeout = \"300ms\"\nfilter = \"version=first;\"\neject.max_share = 0.0\n{}",
+        "[defaults]\nconnect_timeout = \"3s\"\nfilter = \"version=first;\"\neject.max_share = 0.0\n{}",
         towards_endpoints(&authority.cert(), "")
     );
     let endpoints = [

@@ -38,7 +38,7 @@ async fn endpoints_whose_keys_were_deleted_by_mistake_go_on_taking_calls_and_com
 async fn suspects_are_let_go_when_they_were_kept_long_enough() {
     let etcd = Etcd::start().await;
     let backends = backends(&etcd, 4).await;
-    let pillion = proxy(&etcd.url(), "brake_hold = \"1s\"").await;
+    let pillion = proxy(&etcd.url(), "brake_hold = \"3s\"").await;
     let flow = Flow::start(&pillion, "orders").await;
     for backend in &backends[1..] {
         etcd.delete(&key(backend.address())).await;
@@ -47,7 +47,7 @@ async fn suspects_are_let_go_when_they_were_kept_long_enough() {
     until("three are suspects", async || endpoints(&pillion, ["ready", "suspect"]).await == [1, 3])
         .await;
     until_ready(&pillion, 1).await;
-    assert!(deleted.elapsed() > Duration::from_millis(900), "{:?}", deleted.elapsed());
+    assert!(deleted.elapsed() > Duration::from_millis(2_900), "{:?}", deleted.elapsed());
     flow.end().await;
 }
 
@@ -63,7 +63,8 @@ async fn a_service_that_is_scaled_down_at_once_loses_no_call() {
     }
     // The time that a process leaves for its callers to notice, in which these still answer.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(endpoints(&pillion, ["ready", "suspect"]).await, [2, 6]);
+    until("six are suspects", async || endpoints(&pillion, ["ready", "suspect"]).await == [2, 6])
+        .await;
     for backend in &mut backends[2..] {
         backend.close().await;
     }

@@ -70,7 +70,8 @@ async fn calls_that_find_no_file_are_refused_at_once_and_blame_no_endpoint() {
     let held = Backend::start(|call| call.never()).await;
     let _known = backends(&etcd, 1).await;
     etcd.put(&format!("held/{}", held.address()), &crate::scene::value(held.address())).await;
-    let config = source(&etcd.url(), "") + "[defaults]\nbalance = \"peak_ewma\"\n";
+    let config = source(&etcd.url(), "")
+        + "[defaults]\nbalance = \"peak_ewma\"\nconnect_timeout = \"20s\"\n";
     let pillion = Program::new(&config).by(&FEW).start().await;
     until_ready_by_a_call(&pillion, 1).await;
     let flood = Client::connect(pillion.address()).await;

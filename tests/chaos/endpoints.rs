@@ -18,7 +18,7 @@ use crate::wait::{soon, until};
 async fn freeze(connection: &str) {
     let (alive, frozen) = (Backend::echo().await, Leaf::start().await);
     let config = format!(
-        "[defaults]\nconnection = \"{connection}\"\nconnect_timeout = \"500ms\"\nfilter = \"version=first;\""
+        "[defaults]\nconnection = \"{connection}\"\nconnect_timeout = \"1500ms\"\nfilter = \"version=first;\""
     );
     let endpoints = [frozen.as_endpoint("version = \"first\""), alive.as_endpoint("orders")];
     let pillion = Pillion::start(&config, endpoints).await;
@@ -33,7 +33,7 @@ async fn freeze(connection: &str) {
     }
     assert_eq!(alive.counts().calls, 0, "{connection}: nobody knows whether they were processed");
     // What is shared with the frozen one is found out by the first call that waits in vain.
-    let hurried = || grpc_with("orders", &[("grpc-timeout", "900m")]);
+    let hurried = || grpc_with("orders", &[("grpc-timeout", "3S")]);
     until("calls are answered by the other", async || {
         client.send(hurried(), &message(b"hello")).await.unwrap().is_ok()
     })

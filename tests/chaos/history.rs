@@ -100,7 +100,7 @@ async fn an_etcd_restored_from_a_backup_is_believed_but_not_without_a_look_at_th
     }
     until_ready(&pillion, 5).await;
     until("it is proved", async || age(&pillion).await < 6.0).await;
-    assert!(pillion.log().contains("another cluster or was restored"), "{}", pillion.log());
+    pillion.until_logged("another cluster or was restored").await;
     flow.end().await;
 }
 

@@ -218,7 +218,9 @@ async fn without_a_free_port_to_one_endpoint_calls_go_to_another_or_fail_at_once
     let test = "network::without_a_free_port_to_one_endpoint_calls_go_to_another_or_fail_at_once";
     let Some(far) = inside(test) else { return };
     let (one, two) = (leaf(&far).await, leaf(&far).await);
-    let pillion = Pillion::start("", [one.as_endpoint("")]).await;
+    // A hundred connections at once may take their time.
+    let config = "[defaults]\nconnect_timeout = \"20s\"";
+    let pillion = Pillion::start(config, [one.as_endpoint("")]).await;
     // A connection for each call, and this many ports for them.
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
     let client = Client::connect(pillion.address()).await;

@@ -89,17 +89,17 @@ async fn an_etcd_that_is_frozen_for_a_minute_costs_no_call() {
 #[tokio::test]
 async fn without_etcd_at_the_start_calls_fail_fast_until_it_is_there() {
     let mut etcd = Etcd::stopped();
-    let pillion = Program::new(&source(&etcd.url(), "")).start_unready().await;
+    // Who waited as long as for a connection would wait for longer than this test does.
+    let config = source(&etcd.url(), "") + "[defaults]\nconnect_timeout = \"5m\"\n";
+    let pillion = Program::new(&config).start_unready().await;
     until("the failure is known", async || {
         pillion.get("/ready").await.text.contains("Connection refused")
     })
     .await;
     assert_eq!(pillion.get("/ready").await.status, 503);
     let client = Client::connect(pillion.address()).await;
-    let asked = Instant::now();
     let answer = client.call("orders").await;
     assert_eq!(answer.header("pillion-error"), Some("registry_unavailable"));
-    assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());
     etcd.restart().await;
     let backend = Backend::echo().await;
     register(&etcd, backend.address()).await;
@@ -126,7 +126,7 @@ async fn an_endpoint_whose_end_nobody_told_is_looked_up_when_it_cannot_be_connec
     let ended = Instant::now();
     until_ready(&pillion, 3).await;
     assert!(ended.elapsed() < Duration::from_secs(15), "before the watch itself is given up");
-    assert!(pillion.log().contains("asking the sources again"), "{}", pillion.log());
+    pillion.until_logged("asking the sources again").await;
     flow.end().await;
 }
 

@@ -58,7 +58,7 @@ async fn calls_that_are_reset_one_by_one_are_cut_off_before_they_cost_many_conne
     let wire = scene.wire().await;
     assert_eq!(scene.endures(paced(wire, 3_000)).await, CUT_OFF);
     scene.until_limited("max_resets", 1.0).await;
-    assert!(scene.pillion.log().contains("reason=\"max_resets\" peer=127.0.0.1"));
+    scene.pillion.until_logged("reason=\"max_resets\" peer=127.0.0.1").await;
     let on_one = scene.backend.counts().accepted;
     let bystander = scene.pillion.metrics().await;
     let answered = bystander.sum("requests_total", &[("grpc_status", "OK")]);

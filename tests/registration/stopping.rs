@@ -36,13 +36,14 @@ async fn the_registration_goes_first_and_calls_go_on_meanwhile() {
     })
     .await;
     let config = source(&[etcd.url()], "") + &register("");
-    let config = format!("drain_propagation = \"1500ms\"\n{config}");
+    let config = format!("drain_propagation = \"4s\"\n{config}");
     let mut pillion = Program::new(&config).endpoints([backend.as_endpoint("echo")]).start().await;
     until_state(&pillion, "registered").await;
     let client = Client::connect(pillion.address()).await;
     let call = client.begin(grpc("echo")).await;
     backend.until("the call has come", |counts| counts.calls == 1).await;
 
+    let asked = Instant::now();
     pillion.signal(Signal::TERM);
     until("the registration is gone", async || record(&etcd).await.is_none()).await;
     let gone = Instant::now();
@@ -55,7 +56,7 @@ async fn the_registration_goes_first_and_calls_go_on_meanwhile() {
         );
     }
     until("nobody is let in any more", async || !listens(&pillion).await).await;
-    assert!(gone.elapsed() >= Duration::from_millis(1_300), "{:?}", gone.elapsed());
+    assert!(asked.elapsed() >= Duration::from_secs(4), "{:?}", asked.elapsed());
     assert!(!pillion.has_ended(), "a call is in flight");
     go_on.send(()).unwrap();
     let answer = soon("an answer", Answer::read(call.answer)).await.unwrap();

@@ -28,6 +28,8 @@ pub(crate) struct Pillion {
     folder: TempDir,
     log: Arc<Mutex<String>>,
     output: Arc<Mutex<String>>,
+    /// Read until the program has closed them.
+    streams: [thread::JoinHandle<()>; 2],
     listeners: Vec<String>,
     admin: String,
 }
@@ -125,14 +127,14 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (log, output) = (Arc::default(), Arc::default());
-        let serving = follow(child.stderr.take().unwrap(), &log);
-        drop(follow(child.stdout.take().unwrap(), &output));
+        let (serving, errors) = follow(child.stderr.take().unwrap(), &log);
+        let streams = [errors, follow(child.stdout.take().unwrap(), &output).1];
         let Ok(Ok(line)) = tokio::time::timeout(SOON, serving).await else {
             let _ = child.kill();
             panic!("pillion does not start:\n{}", log.lock().unwrap());
         };
         let (listeners, admin) = addresses(&line).expect(&line);
-        Pillion { child, folder, log, output, listeners, admin }
+        Pillion { child, folder, log, output, streams, listeners, admin }
     }
 }
 
@@ -230,6 +232,12 @@ impl Pillion {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until it has logged this: what it counts or answers can be known before a line is read.
+    #[allow(dead_code, reason = "tests/behaviour uses it")]
+    pub(crate) async fn until_logged(&self, text: &str) {
+        until(&format!("{text:?} is logged"), async || self.log().contains(text)).await;
+    }
+
     /// What it has printed.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
@@ -245,12 +253,12 @@ impl Pillion {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended, and its last words are read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         until("the program ends", async || {
             status = self.child.try_wait().unwrap();
-            status.is_some()
+            status.is_some() && self.streams.iter().all(thread::JoinHandle::is_finished)
         })
         .await;
         status.unwrap()
@@ -303,10 +311,10 @@ const ENDPOINTS: &str = "services.toml";
 fn follow(
     lines: impl Read + Send + 'static,
     into: &Arc<Mutex<String>>,
-) -> oneshot::Receiver<String> {
+) -> (oneshot::Receiver<String>, thread::JoinHandle<()>) {
     let (tell, serving) = oneshot::channel();
     let (mut tell, log) = (Some(tell), Arc::clone(into));
-    thread::spawn(move || {
+    let reading = thread::spawn(move || {
         for line in BufReader::new(lines).lines().map_while(Result::ok) {
             if line.contains(" serving ")
                 && let Some(tell) = tell.take()
@@ -318,7 +326,7 @@ fn follow(
             log.push('\n');
         }
     });
-    serving
+    (serving, reading)
 }
 
 /// From `... serving listeners=["127.0.0.1:4140"] admin=127.0.0.1:4191`.
