@@ -21,7 +21,7 @@ use crate::{
     account::{Account, AccountError},
     admin::{self, Admin, DirectoryCollector, PolicyCollector, RegistrationCollector},
     balance::Tables,
-    config::{ConfigErrors, Loaded, Settings, is_blank},
+    config::{ConfigErrors, Loaded, Said},
     descriptors::{self, Descriptors},
     discovery,
     limit::Gates,
@@ -46,8 +46,8 @@ use crate::{
 pub struct Program {
     /// The configuration it starts with.
     pub loaded: Loaded,
-    /// Loads the configuration again, flags and environment included.
-    pub reload: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
+    /// Loads the configuration again, flags and environment included, after its file has said something or not.
+    pub reload: Box<dyn Fn(Said) -> Result<Loaded, ConfigErrors>>,
     /// Changes the log.
     pub log: LogLevel,
 }
@@ -240,7 +240,7 @@ async fn control(
     spawn_local(go_on(Task::Admin, async move || admin::serve(&admin_socket, &admin).await));
     let reload = reload::Reload {
         policy: Arc::clone(&policy),
-        says_something: loaded.path.as_deref().is_some_and(|path| !is_blank(path)),
+        said: loaded.said,
         path: loaded.path,
         load: reload,
         live: Arc::clone(&live),

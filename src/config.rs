@@ -29,7 +29,7 @@ mod tls;
 mod token;
 mod value;
 
-pub use crate::formats::FORMATS;
+pub use crate::{formats::FORMATS, watch_file::Said};
 pub use default_file::default_file;
 pub use document::{Document, DocumentError, DocumentKey, DocumentKeyError};
 pub use effective::{effective, effective_json};
@@ -38,7 +38,7 @@ pub use etcd_url::{EtcdUrl, EtcdUrlError};
 pub use hash_on::{HashOn, HashOnError};
 pub use limits::{Limits, RateBy};
 pub use listener_limits::ListenerLimits;
-pub use load::{Loaded, Overrides, is_blank, load};
+pub use load::{Loaded, Overrides, load, load_again};
 pub use nearest::nearest;
 pub use policy_keys::PolicyKeys;
 pub use problem::{ConfigErrors, OpenAdmin, Problem};

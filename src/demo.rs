@@ -22,7 +22,7 @@ use self::{client::Client, server::Server};
 use crate::{
     app::{self, Addresses, AppError, Program},
     config::{
-        AdminSettings, FileSource, Listener, Loaded, Settings, SocketPath, Source, SourceKind,
+        AdminSettings, FileSource, Listener, Loaded, Said, Settings, SocketPath, Source, SourceKind,
     },
     telemetry::LogLevel,
 };
@@ -207,12 +207,9 @@ impl Proxy {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::channel();
         let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
-            let again = settings.clone();
-            let program = Program {
-                loaded: Loaded { settings, path: None },
-                reload: Box::new(move || Ok(again.clone())),
-                log,
-            };
+            let loaded = Loaded { settings, path: None, said: Said::default() };
+            let again = loaded.clone();
+            let program = Program { loaded, reload: Box::new(move |_| Ok(again.clone())), log };
             let started = move |addresses: &Addresses| drop(tell.send(addresses.clone()));
             app::run(program, started, async { drop(stopped.await) })
         })?;

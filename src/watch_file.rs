@@ -1,4 +1,5 @@
-//! Tells when a file changes. The configuration, the file source and the host names use it.
+//! Tells when a file changes, and what is no wish of whoever changes it. The configuration, the file source and the
+//! host names use it.
 //!
 //! What counts is what the path leads to, not which event came: a file that is written in place, one
 //! that another is renamed over, and one whose symbolic link is swapped (as Kubernetes does it) all
@@ -42,6 +43,23 @@ pub struct Look {
     length: u64,
     /// Seconds and nanoseconds.
     modified: (i64, i64),
+}
+
+/// Whether a text says anything. A full disk, a crash and an editor at the wrong moment leave files empty that said
+/// something before: who reads such a file keeps what it said in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Said(bool);
+
+impl Said {
+    /// By a text; white space says nothing.
+    pub const fn by(text: &[u8]) -> Self {
+        Self(!text.trim_ascii().is_empty())
+    }
+
+    /// Whether what is said `now` is nothing, after something.
+    pub const fn is_lost(self, now: Self) -> bool {
+        self.0 && !now.0
+    }
 }
 
 /// Starts to watch the file at `path`, which may be missing. Never fails: where the system cannot

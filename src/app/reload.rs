@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
 use crate::{
-    config::{ConfigErrors, Listener, Settings, SocketPath, is_blank},
+    config::{ConfigErrors, Listener, Loaded, Said, Settings, SocketPath},
     discovery::{Directory, Discovery},
     limit::Gates,
     listener::NewestLimits,
@@ -21,9 +21,9 @@ use crate::{
 /// What a reload needs, and what it changes.
 pub(super) struct Reload {
     pub(super) path: Option<PathBuf>,
-    /// Whether the file has said anything.
-    pub(super) says_something: bool,
-    pub(super) load: Box<dyn Fn() -> Result<Settings, ConfigErrors>>,
+    /// By the file, when it was loaded last.
+    pub(super) said: Said,
+    pub(super) load: Box<dyn Fn(Said) -> Result<Loaded, ConfigErrors>>,
     pub(super) live: Arc<Live>,
     /// Of each listener, in the order in which they are bound.
     pub(super) limits: Vec<(SocketPath, NewestLimits)>,
@@ -93,12 +93,8 @@ impl Reload {
     }
 
     fn load(&mut self) -> Result<Settings, ConfigErrors> {
-        let says_something = self.path.as_deref().is_some_and(|path| !is_blank(path));
-        if let Some(path) = self.path.as_ref().filter(|_| self.says_something && !says_something) {
-            return Err(ConfigErrors::Emptied(path.clone()));
-        }
-        let settings = (self.load)()?;
-        self.says_something = says_something;
+        let Loaded { settings, said, .. } = (self.load)(self.said)?;
+        self.said = said;
         Ok(settings)
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, builder::PossibleValuesParser, value_parser};
 
-use crate::config::{self, ConfigErrors, EtcdUrl, FORMATS, Loaded, Overrides, SocketPath};
+use crate::config::{self, ConfigErrors, EtcdUrl, FORMATS, Loaded, Overrides, Said, SocketPath};
 
 /// What `run` and `config` share.
 #[derive(Debug, Args)]
@@ -57,11 +57,19 @@ pub(super) struct ConfigFlags {
 const OVERRIDES: &str = "Instead of what the file says";
 
 impl ConfigFlags {
-    /// Loads the configuration; the same call loads a changed file again.
+    /// Loads the configuration.
     ///
     /// # Errors
     /// [`ConfigErrors`], with every mistake of the file.
     pub(super) fn load(&self) -> Result<Loaded, ConfigErrors> {
+        self.load_again(Said::default())
+    }
+
+    /// The same, where it has been loaded before.
+    ///
+    /// # Errors
+    /// As [`config::load_again`].
+    pub(super) fn load_again(&self, before: Said) -> Result<Loaded, ConfigErrors> {
         let overrides = Overrides {
             listen: self.listen.clone(),
             admin: self.admin.clone(),
@@ -73,6 +81,6 @@ impl ConfigFlags {
             user: self.user.clone(),
             group: self.group.clone(),
         };
-        config::load(self.config.as_deref(), &overrides)
+        config::load_again(self.config.as_deref(), &overrides, before)
     }
 }

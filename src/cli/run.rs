@@ -65,7 +65,7 @@ impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let log = telemetry::start(&self.log).map_err(Failure::failed)?;
         let loaded = self.config.load()?;
-        let reload = move || self.config.load().map(|loaded| loaded.settings);
+        let reload = move |said| self.config.load_again(said);
         let program = Program { loaded, reload: Box::new(reload), log };
         app::run(program, |_| {}, std::future::pending()).map_err(|error| match error {
             // To start it again in the same way would not help.

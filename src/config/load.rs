@@ -1,9 +1,6 @@
 //! Loads a configuration: flags and environment over the file over the defaults.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     etcd_url::EtcdUrl,
@@ -12,7 +9,7 @@ use super::{
     settings::{EtcdSource, Listener, Settings, SocketPath, Source, SourceKind},
     token::read_token,
 };
-use crate::account::Account;
+use crate::{account::Account, watch_file::Said};
 
 /// What flags and environment say; it wins over the file. What is empty or none says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,14 +41,27 @@ pub struct Loaded {
     pub settings: Settings,
     /// The file it was read from, if any: what to watch, and what to load again.
     pub path: Option<PathBuf>,
+    /// By the file.
+    pub said: Said,
 }
 
-/// Loads `path`, or the defaults where there is none, and lets `overrides` win. The same call loads
-/// a changed file again.
+/// Loads `path`, or the defaults where there is none, and lets `overrides` win.
 ///
 /// # Errors
 /// [`ConfigErrors`], with every mistake of the file.
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
+    load_again(path, overrides, Said::default())
+}
+
+/// The same, where the file has been loaded before.
+///
+/// # Errors
+/// As [`load`], and [`ConfigErrors::Emptied`].
+pub fn load_again(
+    path: Option<&Path>,
+    overrides: &Overrides,
+    before: Said,
+) -> Result<Loaded, ConfigErrors> {
     let mut applied = Ok(());
     let mut finish = |settings: &mut Settings| {
         applied = apply(overrides, settings);
@@ -59,12 +69,12 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
             settings.node.id = host_name();
         }
     };
-    let settings = match path {
-        Some(path) => read_file(path, finish)?,
+    let (settings, said) = match path {
+        Some(path) => read_file(path, before, finish)?,
         None => {
             let mut settings = Settings::default();
             finish(&mut settings);
-            settings
+            (settings, Said::default())
         }
     };
     applied?;
@@ -75,13 +85,7 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
     if settings.admin.is_open() {
         return Err(ConfigErrors::OpenAdmin(OpenAdmin(settings.admin.address)));
     }
-    Ok(Loaded { settings, path: path.map(Path::to_owned) })
-}
-
-/// Whether the file at `path` is there and has nothing in it, as a full disk, a crash and an editor at the
-/// wrong moment leave files.
-pub fn is_blank(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|text| text.trim_ascii().is_empty())
+    Ok(Loaded { settings, path: path.map(Path::to_owned), said })
 }
 
 fn apply(overrides: &Overrides, settings: &mut Settings) -> Result<(), ConfigErrors> {

@@ -14,23 +14,31 @@ use super::{
     settings::Settings,
     value::{Scope, Value},
 };
+use crate::watch_file::Said;
 
-/// Settings of the file at `path`, after `finish` has changed them as flags and variables ask for.
+/// Settings of the file at `path`, which has said something `before` or not, after `finish` has changed them as
+/// flags and variables ask for.
 ///
 /// # Errors
-/// [`ConfigErrors::Unreadable`], or [`ConfigErrors::Wrong`] with every mistake.
+/// [`ConfigErrors::Unreadable`], [`ConfigErrors::Emptied`], or [`ConfigErrors::Wrong`] with every mistake.
 pub(super) fn read_file(
     path: &Path,
+    before: Said,
     finish: impl FnOnce(&mut Settings),
-) -> Result<Settings, ConfigErrors> {
+) -> Result<(Settings, Said), ConfigErrors> {
     let unreadable = |source| ConfigErrors::Unreadable { path: path.to_owned(), source };
     let bytes = fs::read(path).map_err(unreadable)?;
+    let said = Said::by(&bytes);
+    if before.is_lost(said) {
+        return Err(ConfigErrors::Emptied(path.to_owned()));
+    }
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let folder = absolute.parent().unwrap_or(&absolute);
     let wrong = |problems| ConfigErrors::Wrong { path: path.to_owned(), problems };
     let text = str::from_utf8(&bytes).map_err(|error| wrong(vec![not_text(&bytes, error)]))?;
     let files = |raw: &RawFile, problems: &mut Problems| check::files(raw, folder, problems);
-    parse_and(text, folder, finish, files).map_err(wrong)
+    let settings = parse_and(text, folder, finish, files).map_err(wrong)?;
+    Ok((settings, said))
 }
 
 /// Settings of a file's `text`, with [`super::Node::id`] as it is written. Relative paths start at

@@ -10,7 +10,7 @@ use std::{fs, io, path::Path};
 use tokio::time::{Instant, timeout};
 
 use crate::config::FileSource;
-use crate::watch_file;
+use crate::watch_file::{self, Said};
 
 use super::{desk::Report, task::Task};
 
@@ -21,8 +21,8 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 pub(super) async fn run(task: &Task, source: &FileSource) {
     // Before the file is read, so that no change falls in between.
     let mut file = watch_file::watch(&source.path);
-    let mut reader =
-        Reader { task, path: &source.path, current: None, says_something: false, strays: 0 };
+    let path = &source.path;
+    let mut reader = Reader { task, path, current: None, said: Said::default(), strays: 0 };
     loop {
         reader.look();
         // Read now and then without a change, too: that is what proves that nothing changed.
@@ -35,8 +35,8 @@ struct Reader<'a> {
     path: &'a Path,
     /// What was read last, good or not.
     current: Option<Vec<u8>>,
-    /// Whether what is in use has come from a file with something in it.
-    says_something: bool,
+    /// By the text that what is in use has come from.
+    said: Said,
     strays: usize,
 }
 
@@ -61,9 +61,8 @@ impl Reader<'_> {
 
     fn apply(&mut self, text: &[u8]) {
         let Task { name, slot, status, .. } = self.task;
-        let says_something = !text.trim_ascii().is_empty();
-        if self.says_something && !says_something {
-            // As a full disk, a crash and an editor at the wrong moment leave files.
+        let said = Said::by(text);
+        if self.said.is_lost(said) {
             return self.fail(format!(
                 "{}: has become empty, which is not taken for a wish: what it said stays in use; one \
                  without endpoints has a comment in it",
@@ -75,7 +74,7 @@ impl Reader<'_> {
             Err(error) => return self.fail(format!("{}:{error}", self.path.display())),
         };
         let count: usize = entries.services.values().map(|listing| listing.items.len()).sum();
-        self.says_something = says_something;
+        self.said = said;
         self.task.board(|board| board.list_all(*slot, entries.services, 0));
         if status.read().synced {
             status.count_resync();
