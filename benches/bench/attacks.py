@@ -1,10 +1,11 @@
 """Measures what each attack does to whoever behaves, and to the memory of the process.
 
 On other connections, calls to another service go through the proxy by a schedule: first alone, then
-while the attack goes on, and so several times. The proxy has a core to itself. On the other one whoever
-makes those calls and answers them goes first, and the attacker and its endpoint get what is left, so that
-what is measured is the proxy and not the machine. What is compared is the p99 of the calls. The memory is
-looked at before, at its most, and ten seconds after the last attacker has left.
+while the attack goes on, and so several times. The proxy has a core to itself. On the other one
+whoever makes those calls and answers them goes first, and the attacker and its endpoint get what is
+left, so that what is measured is the proxy and not the machine. What is compared is the p99 of the
+calls. The memory is looked at before, at its most, and ten seconds after the last attacker has
+left.
 """
 
 from __future__ import annotations
@@ -122,8 +123,8 @@ def measure(attack: Attack, options: argparse.Namespace) -> Finding:
             pages = scratch / SERVICE / "htdocs"
             (pages / "big").write_bytes(bytes(1 << 20))
             (pages / "small").write_bytes(bytes(15 << 10))
-            endpoints = zip(("bench", SERVICE), ports + attacked)
-            records = map(RECORD.format_map, (dict(service=s, port=p) for s, p in endpoints))
+            endpoints = [("bench", ports[0]), (SERVICE, attacked[0])]
+            records = [RECORD.format(service=service, port=port) for service, port in endpoints]
             (scratch / "endpoints.toml").write_text("".join(records))
             port = network.free_port()
             config = scratch / "pillion.toml"
