@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -19,84 +20,50 @@ use crate::tls_peer::{Pair, TlsFront, client_config, connect, server_config_of};
 use crate::tls_reload::{install, presented, reloads};
 use crate::wait::until;
 
-/// What somebody may leave in place of a pair of files.
-#[derive(Clone, Copy, Debug)]
-enum Damage {
-    /// The other's key came before its certificate.
-    KeyFirst,
-    CertFirst,
-    EmptyCert,
-    EmptyKey,
-    NoCert,
-    NoKey,
-    FolderForKey,
-    HalfACert,
-    HalfAKey,
-    KeyForCert,
-    CertForKey,
-    Zeros,
-    /// Of an algorithm that is not allowed.
-    WeakKey,
+/// What somebody may leave in place of a pair of files, and how: to `pair`, which `good` has been installed as, where
+/// `other` is to come.
+type Damage = (&'static str, fn(pair: &Pair, good: &Pair, other: &Pair));
+
+const DAMAGES: [Damage; 13] = [
+    ("the other's key, before its certificate", |pair, _, other| copy(&other.1, &pair.1)),
+    ("the other's certificate, before its key", |pair, _, other| copy(&other.0, &pair.0)),
+    ("an empty certificate", |pair, _, _| fs::write(&pair.0, "").unwrap()),
+    ("an empty key", |pair, _, _| fs::write(&pair.1, "").unwrap()),
+    ("no certificate", |pair, _, _| fs::remove_file(&pair.0).unwrap()),
+    ("no key", |pair, _, _| fs::remove_file(&pair.1).unwrap()),
+    ("a folder for a key", |pair, _, _| {
+        fs::remove_file(&pair.1).unwrap();
+        fs::create_dir(&pair.1).unwrap();
+    }),
+    ("half a certificate", |pair, good, _| fs::write(&pair.0, half(&good.0)).unwrap()),
+    ("half a key", |pair, good, _| fs::write(&pair.1, half(&good.1)).unwrap()),
+    ("the key for a certificate", |pair, good, _| copy(&good.1, &pair.0)),
+    ("the certificate for a key", |pair, good, _| copy(&good.0, &pair.1)),
+    ("zeros", |pair, _, _| fs::write(&pair.0, [0; 4096]).unwrap()),
+    ("a key of an algorithm that is not allowed", |pair, _, _| {
+        let key = std::process::Command::new("openssl")
+            .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"])
+            .output()
+            .unwrap();
+        fs::write(&pair.1, key.stdout).unwrap();
+    }),
+];
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap();
 }
 
-const DAMAGES: [Damage; 13] = {
-    use Damage::*;
-    [
-        KeyFirst,
-        CertFirst,
-        EmptyCert,
-        EmptyKey,
-        NoCert,
-        NoKey,
-        FolderForKey,
-        HalfACert,
-        HalfAKey,
-        KeyForCert,
-        CertForKey,
-        Zeros,
-        WeakKey,
-    ]
-};
+fn half(file: &Path) -> Vec<u8> {
+    let mut text = fs::read(file).unwrap();
+    text.truncate(text.len() / 2);
+    text
+}
 
-impl Damage {
-    /// Does it to `pair`, which `good` has been installed as.
-    fn harm(self, pair: &Pair, good: &Pair, other: &Pair) {
-        let half = |file| {
-            let text = fs::read(file).unwrap();
-            text[..text.len() / 2].to_vec()
-        };
-        match self {
-            Self::KeyFirst => drop(fs::copy(&other.1, &pair.1).unwrap()),
-            Self::CertFirst => drop(fs::copy(&other.0, &pair.0).unwrap()),
-            Self::EmptyCert => fs::write(&pair.0, "").unwrap(),
-            Self::EmptyKey => fs::write(&pair.1, "").unwrap(),
-            Self::NoCert => fs::remove_file(&pair.0).unwrap(),
-            Self::NoKey => fs::remove_file(&pair.1).unwrap(),
-            Self::FolderForKey => {
-                fs::remove_file(&pair.1).unwrap();
-                fs::create_dir(&pair.1).unwrap();
-            }
-            Self::HalfACert => fs::write(&pair.0, half(&good.0)).unwrap(),
-            Self::HalfAKey => fs::write(&pair.1, half(&good.1)).unwrap(),
-            Self::KeyForCert => drop(fs::copy(&good.1, &pair.0).unwrap()),
-            Self::CertForKey => drop(fs::copy(&good.0, &pair.1).unwrap()),
-            Self::Zeros => fs::write(&pair.0, [0; 4096]).unwrap(),
-            Self::WeakKey => {
-                let key = std::process::Command::new("openssl")
-                    .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"])
-                    .output()
-                    .unwrap();
-                fs::write(&pair.1, key.stdout).unwrap();
-            }
-        }
+fn mend(pair: &Pair, good: &Pair) {
+    if pair.1.is_dir() {
+        fs::remove_dir(&pair.1).unwrap();
     }
-
-    fn mend(self, pair: &Pair, good: &Pair) {
-        if matches!(self, Self::FolderForKey) {
-            fs::remove_dir(&pair.1).unwrap();
-        }
-        install(good, pair);
-    }
+    install(good, pair);
 }
 
 #[tokio::test]
@@ -128,21 +95,21 @@ async fn whatever_is_left_half_done_of_a_pair_changes_nothing_at_either_side_unt
     // Until then nobody has read the files for that side.
     assert!(client.call("echo").await.is_ok());
     let mut shown = presented(&pillion, &authority.cert()).await;
-    for (round, damage) in DAMAGES.into_iter().enumerate() {
+    for (round, (damage, harm)) in DAMAGES.into_iter().enumerate() {
         let other = authority.sign_for(&format!("next-{round}"), names);
         let metrics = pillion.metrics().await;
         let (errors, reads) = (reloads(&metrics, "error"), reloads(&metrics, "ok"));
-        damage.harm(&pair, &good, &other);
-        let what = format!("{damage:?} is noticed at both sides");
+        harm(&pair, &good, &other);
+        let what = format!("{damage} is noticed at both sides");
         pillion.until_metrics(&what, |metrics| reloads(metrics, "error") >= errors + 2.0).await;
-        assert!(presented(&pillion, &authority.cert()).await == shown, "{damage:?}");
-        assert!(client.call("echo").await.is_ok(), "{damage:?}");
-        damage.mend(&pair, &other);
-        let what = format!("{damage:?} is mended at both sides");
+        assert!(presented(&pillion, &authority.cert()).await == shown, "{damage}");
+        assert!(client.call("echo").await.is_ok(), "{damage}");
+        mend(&pair, &other);
+        let what = format!("{damage} is mended at both sides");
         pillion.until_metrics(&what, |metrics| reloads(metrics, "ok") >= reads + 2.0).await;
         let now = presented(&pillion, &authority.cert()).await;
-        assert!(now != shown, "{damage:?}");
-        assert!(client.call("echo").await.is_ok(), "{damage:?}");
+        assert!(now != shown, "{damage}");
+        assert!(client.call("echo").await.is_ok(), "{damage}");
         (shown, good) = (now, other);
     }
     assert!(front.seen().failed.is_empty(), "{:?}", front.seen());

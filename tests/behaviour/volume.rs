@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::backend::{Backend, Incoming, send_all, trailers};
 use crate::client::{Answer, Client, grpc, grpc_with, message};
 use crate::program::{Pillion, Program};
-use crate::wait::soon;
+use crate::wait::{soon, stall};
 
 const MIB: usize = 1 << 20;
 /// How much a stream of any length may add to the memory of the process.
@@ -34,17 +34,6 @@ async fn growth(pillion: &Pillion, work: impl Future<Output = ()>) -> u64 {
     work.await;
     let (_, most) = pillion.memory();
     most.saturating_sub(before)
-}
-
-/// Waits until a counter stands still, and returns it.
-async fn stall(counter: &AtomicUsize) -> usize {
-    loop {
-        let before = counter.load(Relaxed);
-        sleep(Duration::from_millis(300)).await;
-        if before > 0 && counter.load(Relaxed) == before {
-            return before;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

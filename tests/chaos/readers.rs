@@ -6,11 +6,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::sleep;
 
 use crate::backend::{Backend, Incoming, send_all, trailers};
 use crate::cgroup::Group;
@@ -18,7 +16,7 @@ use crate::client::{Client, grpc};
 use crate::flow::Flow;
 use crate::program::{Pillion, Program};
 use crate::raw::{DATA, END_STREAM, Frame, HEADERS, SETTINGS, Wire, grpc_fields};
-use crate::wait::until;
+use crate::wait::{stall, until};
 
 const MIB: usize = 1 << 20;
 /// What is asked for.
@@ -56,17 +54,6 @@ fn ask(stream: u32) -> Frame {
         _ => (name, value),
     });
     Frame::headers(END_STREAM, stream, &fields)
-}
-
-/// Waits until a counter stands still, and returns it.
-async fn stall(counter: &AtomicUsize) -> usize {
-    loop {
-        let before = counter.load(Relaxed);
-        sleep(Duration::from_millis(500)).await;
-        if before > 0 && counter.load(Relaxed) == before {
-            return before;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use crate::client::{Client, get};
 use crate::program::endpoint;
 use crate::raw::{
     ACK, CONTINUATION, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PRIORITY,
-    PUSH_PROMISE, SETTINGS, Wire, header_block, serve,
+    PUSH_PROMISE, SETTINGS, Wire, header_block, packed_block, serve,
 };
 use crate::scene::{endures, proxy};
 use crate::wait::soon;
@@ -26,10 +26,6 @@ async fn pouring(pour: impl Fn(u32) -> Vec<Vec<u8>> + Send + Sync + 'static) -> 
         }
     })
     .await
-}
-
-fn many(frame: Frame, count: usize) -> Vec<Vec<u8>> {
-    vec![frame.bytes().repeat(1_000.min(count)); count.div_ceil(1_000)]
 }
 
 /// Calls an endpoint that does so, on a connection of its own and on a shared one: each call ends, and with
@@ -56,7 +52,7 @@ async fn an_answer_whose_head_never_ends_fails_its_call() {
     for block in [vec![], header_block(&[("x-more", &"y".repeat(16_000))])] {
         fails(move |stream| {
             let first = Frame::new(HEADERS, 0, stream, &header_block(&OK)).bytes();
-            let more = many(Frame::new(CONTINUATION, 0, stream, &block), 4_000);
+            let more = Frame::new(CONTINUATION, 0, stream, &block).times(4_000);
             [first].into_iter().chain(more).collect()
         })
         .await;
@@ -78,11 +74,7 @@ async fn an_answer_with_a_head_of_megabytes_fails_its_call() {
 #[tokio::test]
 async fn an_answer_that_unpacks_to_megabytes_fails_its_call() {
     fails(|stream| {
-        let mut block = header_block(&OK);
-        let mut literal = header_block(&[("x-bomb", &"b".repeat(4_000))]);
-        literal[0] = 0x40;
-        block.extend(literal);
-        block.extend(std::iter::repeat_n(0x80 | 62, 11_000));
+        let block = packed_block(&OK, ("x-bomb", &"b".repeat(4_000)), true, 11_000);
         vec![Frame::new(HEADERS, END_HEADERS, stream, &block).bytes()]
     })
     .await;
@@ -98,7 +90,7 @@ async fn an_answer_of_pings_settings_or_priorities_instead_of_a_head_ends_in_tim
         Frame::window_update(0, 1),
         Frame::new(0xbe, 0, 0, b"who knows"),
     ] {
-        fails(move |_| many(frame.clone(), 100_000)).await;
+        fails(move |_| frame.times(100_000)).await;
     }
 }
 
@@ -106,7 +98,7 @@ async fn an_answer_of_pings_settings_or_priorities_instead_of_a_head_ends_in_tim
 async fn an_answer_of_empty_data_fails_its_call() {
     fails(|stream| {
         let head = Frame::headers(0, stream, &OK).bytes();
-        [head].into_iter().chain(many(Frame::data(0, stream, b""), 100_000)).collect()
+        [head].into_iter().chain(Frame::data(0, stream, b"").times(100_000)).collect()
     })
     .await;
 }
@@ -148,7 +140,7 @@ async fn an_endpoint_that_sends_more_than_it_may_fails_its_call() {
     // Beyond the window of the stream, for a caller that does not read: what is wrong shows where it does.
     let address = pouring(|stream| {
         let head = Frame::headers(0, stream, &OK[..1]).bytes();
-        [head].into_iter().chain(many(Frame::data(0, stream, &[7; 16_000]), 1_000)).collect()
+        [head].into_iter().chain(Frame::data(0, stream, &[7; 16_000]).times(1_000)).collect()
     })
     .await;
     let backend = Backend::echo().await;

@@ -2,17 +2,11 @@
 
 use crate::raw::{
     ACK, CONTINUATION, END_HEADERS, END_STREAM, Flooded, Frame, HEADERS, PADDED, PING, PRIORITY,
-    RST_STREAM, SETTINGS, grpc_fields, header_block,
+    RST_STREAM, SETTINGS, grpc_fields, header_block, packed_block,
 };
 use crate::scene::{ENHANCE_YOUR_CALM, Scene};
 
 const CUT_OFF: Flooded = Flooded::CutOff(Some(ENHANCE_YOUR_CALM));
-
-/// So many of a frame, in pieces of some thousand.
-fn many(frame: &Frame, count: usize) -> Vec<Vec<u8>> {
-    let bytes = frame.bytes();
-    vec![bytes.repeat(1_000.min(count)); count.div_ceil(1_000)]
-}
 
 /// A call whose body has begun.
 fn begun(stream: u32) -> Vec<u8> {
@@ -22,7 +16,7 @@ fn begun(stream: u32) -> Vec<u8> {
 
 async fn is_cut_off(frame: Frame, reason: &str) {
     let mut scene = Scene::new("").await;
-    let pieces = [begun(1)].into_iter().chain(many(&frame, 400_000));
+    let pieces = [begun(1)].into_iter().chain(frame.times(400_000));
     let wire = scene.wire().await;
     assert_eq!(scene.endures(wire.flood(pieces)).await, CUT_OFF, "{frame:?}");
     scene.until_limited(reason, 1.0).await;
@@ -83,28 +77,22 @@ async fn a_head_that_never_ends_is_cut_off() {
         let more = Frame::new(CONTINUATION, 0, 1, &block);
         let count = if block.len() > 10 { 4_000 } else { 100_000 };
         let wire = scene.wire().await;
-        let ended = scene.endures(wire.flood([first].into_iter().chain(many(&more, count)))).await;
+        let ended = scene.endures(wire.flood([first].into_iter().chain(more.times(count)))).await;
         assert_eq!(ended, CUT_OFF, "blocks of {}", block.len());
     }
 }
 
-/// HPACK: an entry of 4000 bytes is put into the table, and then named again and again, a byte each.
-fn bomb(stream: u32, entries: usize, flags: u8) -> Frame {
-    let mut block = header_block(&grpc_fields("echo"));
-    if stream == 1 {
-        // A literal with incremental indexing: its first byte is 0x40 rather than 0.
-        let mut literal = header_block(&[("x-bomb", &"b".repeat(4_000))]);
-        literal[0] = 0x40;
-        block.extend(literal);
-    }
-    block.extend(std::iter::repeat_n(0x80 | 62, entries));
-    Frame::new(HEADERS, flags | END_HEADERS, stream, &block)
+/// A head with an entry of 4000 bytes that is named again and again.
+fn bomb(stream: u32, entries: usize) -> Frame {
+    let bomb = ("x-bomb", &*"b".repeat(4_000));
+    let block = packed_block(&grpc_fields("echo"), bomb, stream == 1, entries);
+    Frame::new(HEADERS, END_STREAM | END_HEADERS, stream, &block)
 }
 
 #[tokio::test]
 async fn a_head_that_unpacks_to_forty_megabytes_is_cut_off() {
     let mut scene = Scene::new("").await;
-    let heads = (0..20).map(|at| bomb(2 * at + 1, 11_000, END_STREAM).bytes());
+    let heads = (0..20).map(|at| bomb(2 * at + 1, 11_000).bytes());
     let wire = scene.wire().await;
     assert_eq!(scene.endures(wire.flood(heads)).await, CUT_OFF);
     scene.until_limited("http2", 1.0).await;
@@ -117,8 +105,7 @@ async fn heads_that_unpack_to_more_than_is_allowed_are_refused_one_by_one() {
     let refused = scene.endures(async {
         for batch in 0..20 {
             let streams = (0..50).map(|at| 2 * (50 * batch + at) + 1);
-            let heads: Vec<_> =
-                streams.clone().map(|stream| bomb(stream, 100, END_STREAM)).collect();
+            let heads: Vec<_> = streams.clone().map(|stream| bomb(stream, 100)).collect();
             wire.send(&heads).await;
             for stream in streams {
                 let answer = wire.until(&[HEADERS, RST_STREAM]).await.unwrap();

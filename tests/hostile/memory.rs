@@ -10,7 +10,7 @@ use crate::backend::{Backend, Incoming};
 use crate::client::Client;
 use crate::program::{Pillion, Program};
 use crate::raw::{
-    END_HEADERS, END_STREAM, Frame, HEADERS, SETTINGS, Wire, grpc_fields, header_block,
+    END_HEADERS, END_STREAM, Frame, HEADERS, SETTINGS, Wire, grpc_fields, packed_block,
 };
 use crate::wait::until;
 
@@ -87,13 +87,8 @@ async fn heads_that_unpack_and_calls_that_never_end_do_not_fill_the_memory() {
         for batch in 0..4 {
             let heads = (0..25).map(|at| {
                 let stream = 2 * (25 * batch + at) + 1;
-                let mut block = header_block(&grpc_fields("echo"));
-                if stream == 1 {
-                    let mut literal = header_block(&[("x-bomb", &"b".repeat(4_000))]);
-                    literal[0] = 0x40;
-                    block.extend(literal);
-                }
-                block.extend([0x80 | 62; 15]);
+                let bomb = ("x-bomb", &*"b".repeat(4_000));
+                let block = packed_block(&grpc_fields("echo"), bomb, stream == 1, 15);
                 Frame::new(HEADERS, END_HEADERS, stream, &block)
             });
             let _ = wire.pass(&heads.collect::<Vec<_>>()).await;

@@ -4,24 +4,12 @@
 use crate::backend::Backend;
 use crate::program::endpoint;
 use crate::raw::{
-    END_HEADERS, END_STREAM, Flooded, Frame, HEADERS, Wire, grpc_fields, header_block,
+    END_HEADERS, END_STREAM, Flooded, Frame, HEADERS, Wire, grpc_fields, packed_block,
 };
 use crate::scene::{ENHANCE_YOUR_CALM, Scene, endures, proxy};
 
 /// As many headers as one frame can name; half a mebibyte, as h2 counts them.
 const ENTRIES: usize = 15_000;
-
-/// Fields, and then one that the table has, so often. The first puts it there.
-fn many(flags: u8, stream: u32, fields: &[(&str, &str)], first: bool) -> Frame {
-    let mut block = header_block(fields);
-    if first {
-        let mut literal = header_block(&[("a", "b")]);
-        literal[0] = 0x40;
-        block.extend(literal);
-    }
-    block.extend(std::iter::repeat_n(0x80 | 62, ENTRIES));
-    Frame::new(HEADERS, flags | END_HEADERS, stream, &block)
-}
 
 #[tokio::test]
 async fn trailers_with_thousands_of_headers_behind_calls_that_wait_are_cut_off() {
@@ -36,7 +24,8 @@ async fn trailers_with_thousands_of_headers_behind_calls_that_wait_are_cut_off()
         let stream = 2 * at + 1;
         let head = Frame::headers(0, stream, &grpc_fields("silent")).bytes();
         let data = Frame::data(0, stream, b"hello").bytes();
-        let trailers = many(END_STREAM, stream, &[], stream == 1).bytes();
+        let block = packed_block(&[], ("a", "b"), stream == 1, ENTRIES);
+        let trailers = Frame::new(HEADERS, END_STREAM | END_HEADERS, stream, &block).bytes();
         [head, data, trailers].concat()
     });
     let ended = endures(&mut pillion, wire.flood(calls)).await;

@@ -64,6 +64,11 @@ impl Frame {
         Self::new(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
     }
 
+    /// So many of it, in pieces of a thousand.
+    pub(crate) fn times(&self, count: usize) -> Vec<Vec<u8>> {
+        vec![self.bytes().repeat(1_000.min(count)); count.div_ceil(1_000)]
+    }
+
     pub(crate) const fn ends_stream(&self) -> bool {
         self.flags & END_STREAM != 0
     }
@@ -91,6 +96,24 @@ pub(crate) fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
             block.extend_from_slice(text.as_bytes());
         }
     }
+    block
+}
+
+/// Fields, and one that takes a byte each `times` it is named again: the `first` block of a connection puts it into
+/// the table of the other side (RFC 7541 section 6.2.1), where it is the newest entry (section 6.1).
+pub(crate) fn packed_block(
+    fields: &[(&str, &str)],
+    named: (&str, &str),
+    first: bool,
+    times: usize,
+) -> Vec<u8> {
+    let mut block = header_block(fields);
+    if first {
+        let mut literal = header_block(&[named]);
+        literal[0] = 0x40;
+        block.extend(literal);
+    }
+    block.extend(iter::repeat_n(0x80 | 62, times));
     block
 }
 

@@ -1,6 +1,9 @@
 //! Waiting for what must happen, however busy the machine is.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -8,6 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// Between two looks at something that does not tell of itself.
 const LOOK: Duration = Duration::from_millis(10);
+/// What has not moved for so long stands still.
+const STILL: Duration = Duration::from_millis(500);
 
 /// Waits until `so`, asked again and again.
 pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
@@ -15,6 +20,18 @@ pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     while !so().await {
         assert!(began.elapsed() < SOON, "waited for {SOON:?} until {what}");
         sleep(LOOK).await;
+    }
+}
+
+/// Waits until a counter that has begun to move stands still, and returns it.
+#[allow(dead_code, reason = "tests/behaviour and tests/chaos use it")]
+pub(crate) async fn stall(counter: &AtomicUsize) -> usize {
+    loop {
+        let before = counter.load(Relaxed);
+        sleep(STILL).await;
+        if before > 0 && counter.load(Relaxed) == before {
+            return before;
+        }
     }
 }
 
