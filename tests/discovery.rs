@@ -154,8 +154,11 @@ async fn puts_and_deletes_are_seen_within_milliseconds() {
         client.delete(format!("orders/{port}"), None).await.unwrap();
     }
     until_addresses(&service, &["10.0.0.1:9000"]).await;
-    let status = &directory.sources()[0];
-    assert!(status.events >= 41 && status.revision >= 42, "{status:?}");
+    until("all to be counted", || {
+        let status = &directory.sources()[0];
+        status.events >= 41 && status.revision >= 42
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -242,7 +245,7 @@ async fn a_bad_value_harms_nothing_but_itself() {
     assert_eq!(reasons.len(), 3);
     assert!(reasons[0].starts_with("the value has 1400000 bytes"), "{reasons:?}");
     assert!(reasons[0].ends_with("its last good value is used"), "{reasons:?}");
-    assert_eq!(directory.sources()[0].rejected, 3);
+    until("all to be counted", || directory.sources()[0].rejected == 3).await;
 
     client.delete("orders/1", None).await.unwrap();
     until_addresses(&service, &["10.0.0.3:80"]).await;
@@ -314,7 +317,7 @@ async fn a_compaction_while_disconnected_is_mended_by_a_list() {
     until_addresses(&service, &["10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"]).await;
     assert!(witness.least() >= 3, "never fewer, never empty");
     assert!(Arc::ptr_eq(&service.snapshot().endpoints[0].load, &load));
-    assert_eq!(directory.sources()[0].resyncs, 1);
+    until("the list to be counted", || directory.sources()[0].resyncs == 1).await;
     etcd.put("orders/5", &value("10.0.0.5:80")).await;
     until("the watch to go on", || addresses(&service).len() == 4).await;
 }
@@ -355,16 +358,16 @@ async fn a_black_hole_is_noticed_by_its_silence() {
     etcd.put("orders/1", &value("10.0.0.1:80")).await;
     let timing = Timing {
         heartbeat: Duration::from_millis(500),
-        silence: Duration::from_secs(2),
+        silence: Duration::from_secs(4),
         ..brisk()
     };
     let (directory, _discovery) =
         discovery::start_with(vec![source("main", etcd_source(&relay.url()))], timing);
     let service = directory.resolve(&name("orders"), LIMIT).await.unwrap();
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(5)).await;
     let status = &directory.sources()[0];
     assert_eq!(status.problem, None, "a quiet etcd is no silent one");
-    assert!(status.age.unwrap() < Duration::from_secs(2), "{:?}", status.age);
+    assert!(status.age.unwrap() < Duration::from_secs(4), "{:?}", status.age);
     relay.freeze();
     until("the silence to show", || directory.sources()[0].problem.is_some()).await;
     etcd.put("orders/2", &value("10.0.0.2:80")).await;
@@ -380,20 +383,21 @@ async fn a_watch_that_says_nothing_is_found_out_by_what_it_should_have_said() {
     let relay = Relay::to(etcd.address()).await;
     etcd.put("orders/1", &value("10.0.0.1:80")).await;
     let timing =
-        Timing { heartbeat: Duration::from_millis(100), stall: Duration::from_secs(1), ..brisk() };
+        Timing { heartbeat: Duration::from_millis(100), stall: Duration::from_secs(2), ..brisk() };
     let (directory, _discovery) =
         discovery::start_with(vec![source("main", etcd_source(&relay.url()))], timing);
     let service = directory.resolve(&name("orders"), LIMIT).await.unwrap();
     let age = || directory.sources()[0].age.unwrap();
     until("proof", || directory.sources()[0].age.is_some()).await;
     relay.mute();
-    sleep(Duration::from_millis(1500)).await;
+    sleep(Duration::from_secs(3)).await;
     assert_eq!(directory.sources()[0].problem, None, "there is nothing that it should have said");
-    assert!(age() < Duration::from_secs(1), "{:?}", age());
+    assert!(age() < Duration::from_secs(2), "{:?}", age());
     etcd.put("orders/2", &value("10.0.0.2:80")).await;
     let put = Instant::now();
     until("the silence to show", || directory.sources()[0].problem.is_some()).await;
-    assert!(age() + Duration::from_millis(200) >= put.elapsed(), "{:?}", age());
+    // What was proved before the put may be known a little after it.
+    assert!(age() + Duration::from_secs(1) >= put.elapsed(), "{:?}", age());
     relay.mend();
     until_addresses(&service, &["10.0.0.1:80", "10.0.0.2:80"]).await;
 }
@@ -490,9 +494,9 @@ async fn without_etcd_calls_fail_fast_until_it_is_there() {
     .await;
     assert!(!directory.sources()[0].synced);
     assert_eq!(directory.sources()[0].age, None);
-    let asked = Instant::now();
-    let error = directory.resolve(&name("orders"), LIMIT).await.unwrap_err();
-    assert!(asked.elapsed() < Duration::from_secs(1), "known to be away, so nobody waits");
+    let orders = name("orders");
+    let asked = timeout(SOON, directory.resolve(&orders, 2 * SOON)).await;
+    let error = asked.expect("known to be away, so nobody waits").unwrap_err();
     assert!(error.to_string().starts_with("service orders: source main: http://"), "{error}");
     etcd.restart().await;
     etcd.put("orders/1", &value("10.0.0.1:80")).await;
@@ -578,7 +582,7 @@ async fn an_idle_service_is_dropped_and_found_again() {
     let etcd = Etcd::start().await;
     etcd.put("orders/1", &value("10.0.0.1:80")).await;
     let timing =
-        Timing { idle: Duration::from_millis(300), sweep: Duration::from_millis(20), ..brisk() };
+        Timing { idle: Duration::from_secs(1), sweep: Duration::from_millis(20), ..brisk() };
     let (directory, _discovery) =
         discovery::start_with(vec![source("main", etcd_source(&etcd.url()))], timing);
     let service = directory.resolve(&name("orders"), LIMIT).await.unwrap();
@@ -654,7 +658,7 @@ async fn a_file_is_read_again_when_it_is_renamed_over_or_mended() {
     assert_eq!(addresses(&service), ["10.0.0.1:81"], "a broken file changes nothing");
     std::fs::write(&path, entry(83)).unwrap();
     until_addresses(&service, &["10.0.0.1:83"]).await;
-    assert_eq!(directory.sources()[0].problem, None);
+    until_healthy(&directory).await;
 }
 
 #[tokio::test]
