@@ -4,7 +4,7 @@
 export PATH := $(PATH):/usr/sbin:/sbin
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## pillion, three servers and a client in this terminal
 	cargo run --release -- demo

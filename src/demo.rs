@@ -109,7 +109,8 @@ async fn story(listener: &str, servers: &mut [Server], length: Duration) -> Resu
             servers[VICTIM].revive()?;
             println!("  ----  echo-3 is back");
         }
-        if began.elapsed().as_secs() >= second {
+        // The last line is printed when it is over.
+        if began.elapsed().as_secs() >= second && began.elapsed() < length {
             tally.print(second);
             second += 1;
         }
