@@ -44,9 +44,18 @@ const WORK: u32 = 256;
 const HEAD: u32 = 4;
 /// Odd frames, twice, that have not been made up for; and bytes that are read at a time from then on: 40 frames.
 const ODD: u32 = 512;
-const A_FEW: usize = 512;
+const PIECE: usize = 512;
 /// An application's clock may ring so much before ours.
 const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
+
+/// What of that which has come may be read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Portion {
+    All,
+    /// As many bytes as `PIECE`.
+    Piece,
+    Nothing,
+}
 
 /// What is known of a connection.
 #[derive(Debug)]
@@ -195,14 +204,14 @@ impl Guard {
         }
     }
 
-    /// Bytes that may be read now. Each odd frame can be work for a call, and each head is: others get their turn
+    /// How much may be read now. Each odd frame can be work for a call, and each head is: others get their turn
     /// between so many and the next.
-    fn may_read(&self) -> usize {
+    fn may_read(&self) -> Portion {
         if self.work.get() >= WORK {
             self.was_held_back.set(true);
-            return 0;
+            return Portion::Nothing;
         }
-        if self.odd.borrow().level() <= ODD { usize::MAX } else { A_FEW }
+        if self.odd.borrow().level() <= ODD { Portion::All } else { Portion::Piece }
     }
 
     /// Its turn is over, for it has nothing more to do, or because it was held back: then it is to have another
@@ -226,4 +235,11 @@ impl Guard {
             self.blocked.set(Some(Instant::now()));
         }
     }
+}
+
+/// A guard with these limits, for tests.
+#[cfg(test)]
+fn guard(limits: ListenerLimits) -> Rc<Guard> {
+    let breaches = Rc::new(Breaches::new(&crate::metrics::Metrics::new()));
+    Rc::new(Guard::new(limits.into(), None, breaches))
 }

@@ -142,12 +142,9 @@ impl Guards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{listener::Breaches, metrics::Metrics};
 
     fn guard(max_buffered: u64) -> Rc<Guard> {
-        let limits = ListenerLimits { max_buffered, ..Default::default() };
-        let breaches = Rc::new(Breaches::new(&Metrics::new()));
-        Rc::new(Guard::new(limits.into(), None, breaches))
+        super::super::guard(ListenerLimits { max_buffered, ..Default::default() })
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{A_FEW, Guard, frames::Frames};
+use super::{Guard, PIECE, Portion, frames::Frames};
 
 /// Tells the guard what goes by. Nothing more is read once the guard has had enough.
 #[derive(Debug)]
@@ -47,10 +47,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         }
         let before = buf.filled().len();
         let read = match guard.may_read() {
-            usize::MAX => Pin::new(inner).poll_read(cx, buf),
+            Portion::All => Pin::new(inner).poll_read(cx, buf),
+            Portion::Piece => poll_read_piece(Pin::new(inner), cx, buf),
             // Whoever asked looks at the guard, and asks again later.
-            0 => Poll::Pending,
-            few => poll_read_few(Pin::new(inner), cx, buf, few),
+            Portion::Nothing => Poll::Pending,
         };
         let new = &buf.filled()[before..];
         if !new.is_empty() {
@@ -61,17 +61,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
     }
 }
 
-/// Reads at most so many bytes.
-fn poll_read_few<T: AsyncRead>(
+fn poll_read_piece<T: AsyncRead>(
     inner: Pin<&mut T>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
-    few: usize,
 ) -> Poll<io::Result<()>> {
-    let mut part = [0; A_FEW];
-    let mut part = ReadBuf::new(&mut part[..few.min(buf.remaining())]);
-    let read = inner.poll_read(cx, &mut part);
-    buf.put_slice(part.filled());
+    let room = buf.remaining().min(PIECE);
+    let mut piece = ReadBuf::new(buf.initialize_unfilled_to(room));
+    let read = inner.poll_read(cx, &mut piece);
+    let new = piece.filled().len();
+    buf.advance(new);
     read
 }
 
@@ -114,19 +113,19 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
-    use tokio::io::AsyncWriteExt;
-
-    use super::*;
-    use crate::{config::ListenerLimits, listener::Breaches, metrics::Metrics};
+    use super::{super::guard, *};
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
 
-    fn guard() -> Rc<Guard> {
-        let breaches = Rc::new(Breaches::new(&Metrics::new()));
-        Rc::new(Guard::new(Arc::<ListenerLimits>::default(), None, breaches))
+    /// A connection on which all this has come; its other end; and its guard.
+    async fn sent(bytes: &[u8]) -> (Guarded<DuplexStream>, DuplexStream, Rc<Guard>) {
+        let (near, mut far) = duplex(bytes.len());
+        far.write_all(bytes).await.unwrap();
+        let guard = guard(Default::default());
+        (Guarded::new(near, Rc::clone(&guard)), far, guard)
     }
 
     /// Reads until nothing more can be read, and says how much that was.
@@ -145,10 +144,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_is_read_by_the_piece_and_all_of_it() {
         let flood = [PREFACE, &PING.repeat(4_000)].concat();
-        let (near, mut far) = tokio::io::duplex(flood.len());
-        far.write_all(&flood).await.unwrap();
-        let guard = guard();
-        let mut io = Guarded::new(near, Rc::clone(&guard));
+        let (mut io, _far, guard) = sent(&flood).await;
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let (mut all, mut turns) = (0, 0);
         loop {
@@ -167,10 +163,7 @@ mod tests {
     async fn a_body_is_read_as_it_comes() {
         let data = [&[0, 0x40, 0, 0, 0, 0, 0, 0, 1][..], &[b'x'; 0x4000]].concat();
         let body = [PREFACE, &data.repeat(16)].concat();
-        let (near, mut far) = tokio::io::duplex(body.len());
-        far.write_all(&body).await.unwrap();
-        let guard = guard();
-        let mut io = Guarded::new(near, Rc::clone(&guard));
+        let (mut io, _far, guard) = sent(&body).await;
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert_eq!(read(&mut io, &mut cx), body.len());
         assert!(!guard.ends_turn());
