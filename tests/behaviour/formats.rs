@@ -30,7 +30,7 @@ async fn every_sample_is_seen_as_its_declared_format_says() {
             for sample in samples.iter().filter(is_mine) {
                 let then = &sample["then"];
                 if let Some(service) = then["service"].as_str() {
-                    let found = Found::of(&pillion, service, text(sample, "key")).await;
+                    let found = Found::until(&pillion, service, sample).await;
                     found.check(then, text(sample, "format"));
                 }
             }
@@ -55,7 +55,7 @@ async fn every_sample_that_can_be_told_by_its_shape_is() {
                 "grpc-wrapper" => "etcd-naming",
                 other => other,
             };
-            Found::of(&pillion, &service, key).await.check(&sample["then"], format);
+            Found::until(&pillion, &service, sample).await.check(&sample["then"], format);
         }
     }
 }
@@ -152,6 +152,20 @@ struct Found {
 }
 
 impl Found {
+    /// Once there is as much of it as a sample says: on a busy machine a list takes longer than a page waits for it.
+    async fn until(pillion: &Pillion, service: &str, sample: &Value) -> Self {
+        let then = &sample["then"];
+        let endpoints = then["endpoints"].as_array().unwrap().len();
+        let rejected = usize::from(then["rejected"].is_string());
+        let mut found = Self { endpoints: Vec::new(), rejected: Vec::new() };
+        crate::wait::until(&format!("{sample} is seen"), async || {
+            found = Self::of(pillion, service, text(sample, "key")).await;
+            (found.endpoints.len(), found.rejected.len()) == (endpoints, rejected)
+        })
+        .await;
+        found
+    }
+
     async fn of(pillion: &Pillion, service: &str, key: &str) -> Self {
         let page = pillion.get(&format!("/services/{service}")).await;
         // 404 for a service of which no source has anything to say.

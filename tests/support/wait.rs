@@ -23,6 +23,27 @@ pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// How long it takes from the end of `change` until `acts`, asked again and again, less what the machine takes for
+/// anything just now: for the change itself, and for each question.
+#[allow(dead_code, reason = "tests/behaviour uses it")]
+pub(crate) async fn delay(
+    change: impl Future<Output = ()>,
+    mut acts: impl AsyncFnMut() -> bool,
+) -> Duration {
+    let asked = Instant::now();
+    change.await;
+    let changed = Instant::now();
+    let mut slowest = changed - asked;
+    loop {
+        let asked = Instant::now();
+        let so = acts().await;
+        slowest = slowest.max(asked.elapsed());
+        if so {
+            return changed.elapsed().saturating_sub(slowest);
+        }
+    }
+}
+
 /// Waits until a counter that has begun to move stands still, and returns it.
 #[allow(dead_code, reason = "tests/behaviour and tests/chaos use it")]
 pub(crate) async fn stall(counter: &AtomicUsize) -> usize {
