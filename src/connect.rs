@@ -7,13 +7,16 @@
 mod dial;
 mod gather;
 mod names;
+mod own;
 mod peer;
 mod pool;
 mod probe;
+mod stream;
 mod upstream;
 mod vigil;
 mod warm;
 
 pub use dial::DialError;
 pub use probe::{answers, open};
+pub use stream::{Awaited, Incoming, Outgoing, OwnStream, Sink, Source, StreamError};
 pub use upstream::{Connector, Dialing, Upstream};

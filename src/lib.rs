@@ -48,6 +48,7 @@ pub mod register;
 pub mod registry;
 pub mod retry;
 pub mod route;
+pub mod single;
 pub mod state_file;
 pub mod telemetry;
 pub mod tls;

@@ -1,14 +1,13 @@
 //! A call being exchanged with one endpoint: up and down at the same time.
 
 use std::{
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, SendStream, client::ResponseFuture};
+use h2::{Reason as Code, SendStream};
 use http::{HeaderMap, Request, response};
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
     sound::fault,
 };
 use crate::{
-    connect::Upstream,
+    connect::{Awaited, Incoming, Outgoing, Source, StreamError, Upstream},
     metrics::AttemptOutcome,
     model::{GrpcStatus, Reason},
 };
@@ -34,7 +33,7 @@ const PIECE: usize = 16 << 10;
 pub struct Exchange {
     // Fields drop in order: streams first, so that their resets still find a connection.
     answer: Answer,
-    send: SendStream<Bytes>,
+    send: Outgoing,
     call: Box<Call>,
     uploading: bool,
     upstream: Upstream,
@@ -42,8 +41,8 @@ pub struct Exchange {
 
 #[derive(Debug)]
 enum Answer {
-    Awaited(ResponseFuture),
-    Here { pump: Pump, seen: Seen },
+    Awaited(Awaited),
+    Here { pump: Pump<Incoming>, seen: Seen },
 }
 
 /// What the answer says of how the call went.
@@ -86,7 +85,7 @@ impl Exchange {
                 Ok(Self { answer, send, call, uploading: !ends, upstream })
             }
             Err(error) => {
-                let outcome = if error.is_go_away() {
+                let outcome = if error.is_remote_go_away() {
                     AttemptOutcome::Refused
                 } else {
                     AttemptOutcome::ConnectFailed
@@ -115,12 +114,11 @@ impl Exchange {
             self.call.meta.wait_for_answer();
         }
         let response = self.poll_answer(cx, |answer, cx| match answer {
-            Answer::Awaited(response) => Pin::new(response).poll(cx),
+            Answer::Awaited(response) => response.poll(cx),
             Answer::Here { .. } => unreachable!("polled for a head again after it had come"),
         });
         match ready!(response) {
-            Ok(response) => {
-                let (head, body) = response.into_parts();
+            Ok((head, body)) => {
                 if let Some(fault) = fault(&head) {
                     return Poll::Ready(Err(Failed::Malformed(fault)));
                 }
@@ -228,30 +226,28 @@ impl Exchange {
         }
     }
 
-    /// Moves bytes of the connection, then the answer, for as long as there may be more.
+    /// Moves bytes of the connection, where that is the call's own, then the answer, for as long as there may be more.
     fn poll_answer<T>(
         &mut self,
         cx: &mut Context<'_>,
         mut poll: impl FnMut(&mut Answer, &mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         loop {
-            let there_is_more = self.poll_wire(cx);
-            match poll(&mut self.answer, cx) {
+            let there_is_more = self.upstream.poll_wire(cx, self.may_read());
+            let came = poll(&mut self.answer, cx);
+            self.upstream.flush(cx);
+            match came {
                 Poll::Pending if there_is_more && !self.answer.is_held_up() => {}
                 came_or_pending => return came_or_pending,
             }
         }
     }
 
-    /// Moves bytes of the connection, where that is the call's own. Under pressure they are read piece by piece, and
-    /// not at all while the answer waits for the caller: what has not been read stays with the endpoint. Whether
-    /// more may have come.
-    fn poll_wire(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.call.meta.downstream.is_under_pressure() {
-            self.upstream.poll_wire(cx);
-            return false;
-        }
-        self.upstream.poll_wire_within(cx, if self.answer.is_held_up() { 0 } else { PIECE })
+    /// Under pressure the answer is read piece by piece, and not at all while it waits for the caller: what has not
+    /// been read stays with the endpoint.
+    fn may_read(&self) -> Option<usize> {
+        let under_pressure = self.call.meta.downstream.is_under_pressure();
+        under_pressure.then(|| if self.answer.is_held_up() { 0 } else { PIECE })
     }
 
     /// Bytes of the answer that the caller has no room for; 0 while it is the endpoint that is waited
@@ -324,7 +320,7 @@ impl Exchange {
         }
     }
 
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if self.uploading {
             let uploaded = ready!(self.call.upload.poll(cx, &mut self.send));
             self.uploading = false;
@@ -340,19 +336,19 @@ impl Exchange {
         }
     }
 
-    fn broken(&self, error: &h2::Error) -> Broken {
+    fn broken(&self, error: &StreamError) -> Broken {
         match error.reason() {
             // Passed on, NO_ERROR would be taken for a clean end by many clients.
             Some(Code::NO_ERROR) => Broken::Lost(self.lost(error)),
-            Some(code) if error.is_reset() && error.is_remote() => Broken::Reset(code),
+            Some(code) if error.is_remote_reset() => Broken::Reset(code),
             _ => Broken::Lost(self.lost(error)),
         }
     }
 
-    fn lost(&self, error: &h2::Error) -> CallError {
+    fn lost(&self, error: &StreamError) -> CallError {
         let meta = &self.call.meta;
         let (service, address) = (meta.target().view.name(), meta.address());
-        if error.is_library() || is_found_here(error) {
+        if error.is_malformed() {
             let text = format!("service {service}: {address} sent what is not HTTP/2: {error}");
             return CallError::new(Reason::UpstreamProtocol, text);
         }
@@ -369,9 +365,9 @@ impl Exchange {
 #[derive(Debug)]
 pub enum Failed {
     /// The endpoint, or the connection to it, ended the stream before the head,
-    Upstream(h2::Error),
+    Upstream(StreamError),
     /// or behind it.
-    Broken(h2::Error),
+    Broken(StreamError),
     /// The head is there, with this fault.
     Malformed(&'static str),
     /// The caller went away.
@@ -381,23 +377,17 @@ pub enum Failed {
 }
 
 impl Failed {
-    fn of_upload(error: &h2::Error) -> Self {
-        if is_found_here(error) { Self::Trailers } else { Self::Cancelled }
+    fn of_upload(error: &StreamError) -> Self {
+        if error.is_found_here() { Self::Trailers } else { Self::Cancelled }
     }
-}
-
-/// Neither the other side nor its connection says so: it was found in trailers, by this proxy.
-fn is_found_here(error: &h2::Error) -> bool {
-    !error.is_remote() && error.reason() == Some(Code::PROTOCOL_ERROR)
 }
 
 /// RFC 9113 section 8.7: REFUSED_STREAM, and streams above the last one that a GOAWAY names, were not
 /// processed. h2 reports a received GOAWAY on exactly those streams; streams that a GOAWAY covers
 /// end with their connection, as an I/O error.
-fn is_proof_of_no_work(error: &h2::Error) -> bool {
-    error.is_remote()
-        && (error.is_go_away()
-            || (error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM)))
+fn is_proof_of_no_work(error: &StreamError) -> bool {
+    error.is_remote_go_away()
+        || (error.is_remote_reset() && error.reason() == Some(Code::REFUSED_STREAM))
 }
 
 /// It is the caller's doing that there was no answer.
@@ -409,7 +399,7 @@ fn given_up(reason: Reason, text: &'static str) -> AttemptError {
     }
 }
 
-fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &h2::Error) -> AttemptError {
+fn unprocessed(call: Box<Call>, outcome: AttemptOutcome, error: &StreamError) -> AttemptError {
     let (service, address) = (call.meta.target().view.name(), call.meta.address());
     let text = format!("service {service}: {address} did not take the call: {error}");
     let error = CallError::new(Reason::ConnectFailed, text);
@@ -424,7 +414,7 @@ impl Answer {
 }
 
 impl Seen {
-    fn new(head: &response::Parts, body: &RecvStream) -> Self {
+    fn new(head: &response::Parts, body: &Incoming) -> Self {
         let (http, is_all) = (head.status.as_u16(), body.is_end_stream());
         let mut seen = Self { http, grpc: None, foreign: false, is_all };
         seen.look_at(&head.headers);

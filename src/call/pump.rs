@@ -6,10 +6,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 
 use super::sound::is_padded;
+use crate::connect::{Sink, Source, StreamError};
 
 /// Pieces smaller than this are put together with those that have come after them.
 const SMALL: usize = 1 << 10;
@@ -24,8 +24,8 @@ const AHEAD: usize = 4 << 10;
 /// Takes frames from one side and hands them to the other as it has room: what does not fit stays
 /// where it came from, whose window so closes, and nothing is ever held whole.
 #[derive(Debug)]
-pub(super) struct Pump {
-    from: RecvStream,
+pub(super) struct Pump<S> {
+    from: S,
     /// A piece that the other side has no room for yet.
     piece: Bytes,
     /// Whether the piece is the last.
@@ -63,15 +63,15 @@ pub(super) trait Tap {
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The side that sends broke off.
-    Source(h2::Error),
+    Source(StreamError),
     /// The side that receives takes no more.
     Sink,
 }
 
-impl Pump {
+impl<S: Source> Pump<S> {
     /// From a stream of which nothing has been read, to one on which nothing but the head was sent; `closely`
     /// hands nothing over without room.
-    pub(super) const fn new(from: RecvStream, has_trailers: bool, closely: bool) -> Self {
+    pub(super) const fn new(from: S, has_trailers: bool, closely: bool) -> Self {
         Self {
             from,
             has_trailers,
@@ -108,7 +108,7 @@ impl Pump {
     /// Bytes that have come and that the other side has no room for; 0 while it is the sender that is
     /// waited for.
     pub(super) fn waits_for_room(&mut self) -> u64 {
-        if self.piece.is_empty() { 0 } else { self.from.flow_control().used_capacity() as u64 }
+        if self.piece.is_empty() { 0 } else { self.from.held() as u64 }
     }
 
     /// Whether trailers have been handed over.
@@ -122,7 +122,7 @@ impl Pump {
     }
 
     /// Waits for a first piece, or for the end where there is none. Nothing is handed over.
-    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         while self.state == State::Data && self.piece.is_empty() {
             if let Some(piece) = ready!(self.from.poll_data(cx)) {
                 self.piece = piece?;
@@ -145,7 +145,7 @@ impl Pump {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut SendStream<Bytes>,
+        to: &mut impl Sink,
         tap: &mut impl Tap,
     ) -> Poll<Result<(), Ended>> {
         loop {
@@ -161,7 +161,7 @@ impl Pump {
     fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut SendStream<Bytes>,
+        to: &mut impl Sink,
         tap: &mut impl Tap,
     ) -> Poll<Result<(), Ended>> {
         if self.piece.is_empty() {
@@ -183,7 +183,11 @@ impl Pump {
         }
         let wanted = self.piece.len();
         let ahead = mem::take(&mut self.ahead);
-        let room = if wanted <= ahead { wanted } else { ready!(poll_room(cx, to, wanted))? };
+        let room = if wanted <= ahead {
+            wanted
+        } else {
+            ready!(to.poll_room(cx, wanted)).ok_or(Ended::Sink)?
+        };
         let part =
             if room == wanted { mem::take(&mut self.piece) } else { self.piece.split_to(room) };
         let ends = self.last && self.piece.is_empty();
@@ -191,9 +195,9 @@ impl Pump {
         self.handed += part.len() as u64;
         to.send_data(part, ends).map_err(|_| Ended::Sink)?;
         // The sender may send as much again. What little a last piece took of its connection's window it
-        // gets back with the stream. It can only fail after a reset, which shows by itself.
+        // gets back with the stream.
         if !ends || room >= SMALL {
-            let _ = self.from.flow_control().release_capacity(room);
+            self.from.release(room);
         }
         if ends {
             self.state = State::Over;
@@ -229,7 +233,7 @@ impl Pump {
     fn poll_trailers(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut SendStream<Bytes>,
+        to: &mut impl Sink,
         tap: &mut impl Tap,
     ) -> Poll<Result<(), Ended>> {
         let trailers = match self.ending.take() {
@@ -254,32 +258,13 @@ impl Pump {
 /// Trailers that everybody reads in the same way, as heads have to be. What h2 refuses of them by itself
 /// fails alike.
 fn poll_sound_trailers(
-    from: &mut RecvStream,
+    from: &mut impl Source,
     cx: &mut Context<'_>,
-) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
+) -> Poll<Result<Option<HeaderMap>, StreamError>> {
     let trailers = ready!(from.poll_trailers(cx))?;
     let is_sound = |trailers: &HeaderMap| trailers.values().all(|v| !is_padded(v.as_bytes()));
     Poll::Ready(match trailers.as_ref().is_none_or(is_sound) {
         true => Ok(trailers),
-        false => Err(h2::Reason::PROTOCOL_ERROR.into()),
+        false => Err(h2::Error::from(h2::Reason::PROTOCOL_ERROR).into()),
     })
-}
-
-/// How many of `wanted` bytes the receiving side has room for: at least one.
-fn poll_room(
-    cx: &mut Context<'_>,
-    to: &mut SendStream<Bytes>,
-    wanted: usize,
-) -> Poll<Result<usize, Ended>> {
-    to.reserve_capacity(wanted);
-    loop {
-        let room = to.capacity();
-        if room > 0 {
-            return Poll::Ready(Ok(room.min(wanted)));
-        }
-        match ready!(to.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Poll::Ready(Err(Ended::Sink)),
-        }
-    }
 }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
+use h2::RecvStream;
 use http::HeaderMap;
 use smallvec::SmallVec;
 
 pub use copied::Copied;
 
 use super::pump::{Ended, Pump, Tap};
+use crate::connect::{Sink, StreamError};
 
 /// Parts of a body. Mostly there is one.
 type Pieces = SmallVec<[Bytes; 1]>;
@@ -27,7 +28,7 @@ const REPLAY: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Upload {
     /// What comes from downstream; none where all of it has come, and is kept.
-    pump: Option<Pump>,
+    pump: Option<Pump<RecvStream>>,
     kept: Kept,
 }
 
@@ -75,8 +76,8 @@ impl Upload {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut SendStream<Bytes>,
-    ) -> Poll<Result<(), h2::Error>> {
+        to: &mut impl Sink,
+    ) -> Poll<Result<(), StreamError>> {
         if self.send_again(to).is_err() {
             return Poll::Ready(Ok(()));
         }
@@ -116,7 +117,7 @@ impl Upload {
     }
 
     /// Sends what an earlier attempt had sent: at most 64 KiB, which h2 may hold until there is room.
-    fn send_again(&mut self, to: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    fn send_again(&mut self, to: &mut impl Sink) -> Result<(), StreamError> {
         while let Replay::Again(at) = self.kept.replay {
             let Some(piece) = self.kept.sent.get(at) else {
                 self.kept.replay = Replay::Keep;
@@ -143,7 +144,7 @@ impl Kept {
     }
 
     /// The body has ended, in trailers or without.
-    fn ended(&self, pump: &Pump) {
+    fn ended(&self, pump: &Pump<RecvStream>) {
         let Some(copied) = &self.copied else { return };
         if self.replay == Replay::Over || pump.has_sent_trailers() {
             copied.give_up();

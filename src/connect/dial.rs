@@ -28,10 +28,9 @@ use crate::{
     tls::{Clients, Failure, Stream, Terms},
 };
 
-/// Bytes that an endpoint may send on one stream before the application has taken any; less on a shared
-/// connection, which cannot be left unread for the sake of one application.
-const STREAM_WINDOW: u32 = 256 << 10;
-const SHARED_STREAM_WINDOW: u32 = 128 << 10;
+/// Bytes that an endpoint may send on one stream before the application has taken any; less than on a connection of
+/// a call's own, for a shared one cannot be left unread for the sake of one application.
+const STREAM_WINDOW: u32 = 128 << 10;
 /// Bytes that an endpoint may send on one connection. Large, so that one application that does not
 /// read cannot stall the others that share a pooled connection; h2 also takes its allowance for
 /// small DATA frames from it.
@@ -51,7 +50,6 @@ pub(super) struct Dialed {
     pub(super) send: SendRequest<Bytes>,
     pub(super) wire: Box<Wire>,
     pub(super) open: OpenConnection,
-    pub(super) reins: Reins,
 }
 
 /// How the connection will end.
@@ -212,57 +210,71 @@ impl Manner {
     }
 }
 
-/// Connects to `endpoint`.
-pub(super) async fn dial(
+/// Connects to `endpoint`, up to where HTTP/2 begins, and then has HTTP/2 spoken; all within the limit of `manner`.
+pub(super) async fn connected<T>(
     endpoint: &Endpoint,
     manner: &Manner,
     ending: Ending,
     metrics: &ServiceMetrics,
-) -> Result<Dialed, DialError> {
+    speak: impl AsyncFnOnce(Stream) -> Result<T, DialError>,
+) -> Result<(T, OpenConnection), DialError> {
     let address = || endpoint.record.address.to_string();
-    let &Manner { ready, limit, host_timeout, ref tls } = manner;
+    let limit = manner.limit;
     let began = Instant::now();
     let connecting = async {
         let tcp = connect(endpoint, ending).await.map_err(|error| refused(endpoint, error))?;
         let open = metrics.connection_opened();
         let stream = manner.secure(tcp, endpoint).await?;
         let objection = stream.failure();
-        // What TLS found wrong after all, else what HTTP/2 did.
-        let failed = |error: &h2::Error| match objection
-            .as_ref()
-            .and_then(|objection| objection.get())
-            .zip(tls.as_ref())
-        {
-            Some((failure, secure)) => {
-                secure.terms.count(failure);
-                DialError::Tls { address: address(), failure: failure.clone() }
+        let spoken = speak(stream).await.map_err(|error| {
+            // What TLS found wrong after all, else what HTTP/2 did.
+            match objection.as_ref().and_then(|objection| objection.get()).zip(manner.tls.as_ref())
+            {
+                Some((failure, secure)) => {
+                    secure.terms.count(failure);
+                    DialError::Tls { address: address(), failure: failure.clone() }
+                }
+                None => error,
             }
-            None => failed(error, address()),
-        };
+        })?;
+        Ok((spoken, open))
+    };
+    let connected = tokio::time::timeout(limit, connecting)
+        .await
+        .unwrap_or_else(|_| Err(DialError::Timeout { address: address(), limit }))?;
+    metrics.connected(began.elapsed());
+    Ok(connected)
+}
+
+/// Connects to `endpoint`, for calls that will share the connection.
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    manner: &Manner,
+    metrics: &ServiceMetrics,
+) -> Result<Dialed, DialError> {
+    let address = || endpoint.record.address.to_string();
+    let ready = manner.ready;
+    let speak = async |stream: Stream| {
         // Held until the call follows: the preface, then the acknowledgement of SETTINGS.
         let reins = Reins::default();
         reins.hold(true);
-        if ending == Ending::Graceful {
-            reins.probe(host_timeout);
-        }
-        let (mut send, mut wire) = handshake(Gather::new(stream, reins.clone()), ready, ending)
-            .await
-            .map_err(|error| failed(&error))?;
+        reins.probe(manner.host_timeout);
+        let gather = Gather::new(stream, reins.clone());
+        let (mut send, mut wire) =
+            handshake(gather, ready).await.map_err(|error| failed(&error, address()))?;
         if ready == Ready::Settings {
             settings(&mut wire).await.map_err(|error| match error {
-                Some(error) => failed(&error),
+                Some(error) => failed(&error, address()),
                 None if said_goaway(&mut send) => DialError::GoAway { address: address() },
                 None => DialError::Closed { address: address() },
             })?;
         }
         reins.hold(false);
-        Ok(Dialed { send, wire, open, reins })
+        Ok((send, wire))
     };
-    let dialed = tokio::time::timeout(limit, connecting)
-        .await
-        .unwrap_or_else(|_| Err(DialError::Timeout { address: address(), limit }))?;
-    metrics.connected(began.elapsed());
-    Ok(dialed)
+    let ((send, wire), open) =
+        connected(endpoint, manner, Ending::Graceful, metrics, speak).await?;
+    Ok(Dialed { send, wire, open })
 }
 
 impl Secure {
@@ -272,6 +284,13 @@ impl Secure {
         let address = &endpoint.record.address;
         let connected = self.terms.connect(tcp, address, self.service.as_str()).await;
         connected.map_err(|failure| DialError::Tls { address: address.to_string(), failure })
+    }
+}
+
+/// Has the system watch the host of a connection.
+pub(super) fn watched(stream: &Stream, silence: Duration) {
+    if let Err(error) = stream.probe(silence) {
+        tracing::debug!(%error, "the system does not watch an endpoint");
     }
 }
 
@@ -371,17 +390,12 @@ impl Probed for Stream {
 async fn handshake(
     io: Gather<Stream>,
     ready: Ready,
-    ending: Ending,
 ) -> Result<(SendRequest<Bytes>, Box<Wire>), h2::Error> {
     // No stream may be opened before SETTINGS came: h2 then tells their arrival by its limit.
     let streams = if ready == Ready::Settings { 0 } else { usize::MAX };
-    let window = match ending {
-        Ending::WithCall => STREAM_WINDOW,
-        Ending::Graceful => SHARED_STREAM_WINDOW,
-    };
     let (send, wire) = client::Builder::new()
         .initial_max_send_streams(streams)
-        .initial_window_size(window)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_LIST)

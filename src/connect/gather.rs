@@ -24,24 +24,12 @@ pub(super) struct Reins(Rc<Wishes>);
 struct Wishes {
     hold: Cell<bool>,
     probe: Cell<Option<Duration>>,
-    /// Bytes that may still be read; none where any number may.
-    readable: Cell<Option<usize>>,
 }
 
 impl Reins {
     /// From now on, what is written waits (`true`), or goes out with the next write or flush.
     pub(super) fn hold(&self, hold: bool) {
         self.0.hold.set(hold);
-    }
-
-    /// From now on, so many bytes are read, or a few more, or any number.
-    pub(super) fn read_within(&self, bytes: Option<usize>) {
-        self.0.readable.set(bytes);
-    }
-
-    /// Whether all has been read that may be: there may be more.
-    pub(super) fn is_read_out(&self) -> bool {
-        self.0.readable.get() == Some(0)
     }
 
     /// At the next read, asks the system to watch the peer; see [`Probed`].
@@ -163,11 +151,6 @@ impl<T: AsyncRead + AsyncWrite + Probed + Unpin> AsyncRead for Gather<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.reins.is_read_out() {
-            // Whoever said so polls again.
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
         if let Some(silence) = self.reins.0.probe.take()
             && let Err(error) = self.inner.probe(silence)
         {
@@ -175,9 +158,6 @@ impl<T: AsyncRead + AsyncWrite + Probed + Unpin> AsyncRead for Gather<T> {
         }
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         self.heard |= read.is_ready();
-        if let Some(readable) = self.reins.0.readable.get() {
-            self.reins.read_within(Some(readable.saturating_sub(buf.filled().len() - before)));
-        }
         // The peer may be waiting for the preface. Where it cannot be written now, that wakes, too.
         if !self.heard
             && !self.held.is_empty()

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    dial::{DialError, Dialed, Ending, Manner, Wire, dial},
+    dial::{DialError, Dialed, Manner, Wire, dial},
     peer::{Key, Peer},
 };
 use crate::{
@@ -162,7 +162,7 @@ impl Pool {
         let (connections, endpoint) = (Rc::clone(connections), Arc::clone(endpoint));
         let (metrics, manner) = (Rc::clone(metrics), manner.clone());
         spawn_local(async move {
-            let dialing = dial(&endpoint, &manner, Ending::Graceful, &metrics);
+            let dialing = dial(&endpoint, &manner, &metrics);
             let dialed = Caught::new(Task::Upstream, dialing).await;
             connections.dialing.update(|dialing| dialing - 1);
             match dialed.unwrap_or_else(|Panicked| Err(DialError::panicked(&endpoint))) {

@@ -1,6 +1,9 @@
 //! Whether an endpoint answers, for whoever has no call for it.
 
-use super::dial::{DialError, Ending, Manner, dial, reach, secured};
+use super::{
+    dial::{DialError, Manner, reach, secured},
+    own::Unused,
+};
 use crate::{
     config::{Policy, Ready},
     metrics::ServiceMetrics,
@@ -53,7 +56,7 @@ async fn try_once(
     let manner = Manner::of(policy, endpoint, service, clients).await?;
     match policy.ready {
         Ready::Tcp if manner.tls.is_none() => reach(endpoint, manner.limit).await,
-        _ => dial(endpoint, &manner, Ending::WithCall, metrics).await.map(drop),
+        _ => Unused::dial(endpoint, &manner, metrics).await.map(drop),
     }
 }
 

@@ -2,20 +2,18 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context, time::Duration};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use http::Request;
 
 use super::{
-    dial::{DialError, Dialed, Ending, Manner, Secure, Wire, dial},
-    gather::Reins,
-    pool::{Lease, Opened, Pool},
-    vigil::Vigil,
+    dial::{DialError, Manner, Secure},
+    own::{Own, Unused},
+    pool::{Lease, Pool},
+    stream::{Awaited, Outgoing, StreamError},
     warm::Warm,
 };
 use crate::{
     config::{Connection, Policy},
-    metrics::{OpenConnection, ServiceMetrics},
+    metrics::ServiceMetrics,
     model::{Endpoint, ServiceName},
     tls::{Clients, Terms},
 };
@@ -41,13 +39,7 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Kept {
     /// The call does: the connection is its own and ends with it.
-    Own {
-        send: SendRequest<Bytes>,
-        wire: Option<Box<Wire>>,
-        reins: Reins,
-        vigil: Vigil,
-        _open: OpenConnection,
-    },
+    Own(Own),
     /// A task of the pool does; the call holds a place.
     Shared(Lease),
 }
@@ -67,8 +59,8 @@ impl Connector {
         match policy.connection {
             Connection::Fresh => None,
             Connection::Warm => {
-                let dialed = self.warm.take(endpoint, terms.as_ref())?;
-                Some(Upstream::own(dialed, policy.host_timeout))
+                let unused = self.warm.take(endpoint, terms.as_ref())?;
+                Some(Upstream::own(unused, policy.host_timeout))
             }
             Connection::Pooled => self.pool.take(endpoint, terms.as_ref()).map(Upstream::shared),
         }
@@ -130,17 +122,15 @@ async fn connect(
     match pool {
         Some(pool) => pool.wait(&endpoint, &manner, &metrics).await.map(Upstream::shared),
         None => {
-            let dialed = dial(&endpoint, &manner, Ending::WithCall, &metrics).await?;
-            Ok(Upstream::own(dialed, manner.host_timeout))
+            let unused = Unused::dial(&endpoint, &manner, &metrics).await?;
+            Ok(Upstream::own(unused, manner.host_timeout))
         }
     }
 }
 
 impl Upstream {
-    fn own(dialed: Dialed, host_timeout: Duration) -> Self {
-        let Dialed { send, wire, open, reins } = dialed;
-        let vigil = Vigil::new(host_timeout, reins.clone());
-        Self { kept: Kept::Own { send, wire: Some(wire), reins, vigil, _open: open } }
+    fn own(unused: Unused, host_timeout: Duration) -> Self {
+        Self { kept: Kept::Own(Own::new(unused, host_timeout)) }
     }
 
     const fn shared(lease: Lease) -> Self {
@@ -150,43 +140,36 @@ impl Upstream {
     /// Opens the call's stream, and sends its head.
     ///
     /// # Errors
-    /// Those of h2. Nothing has been sent then.
-    pub fn send_request(&mut self, request: Request<()>, ends: bool) -> Result<Opened, h2::Error> {
+    /// Nothing has been sent then.
+    pub fn send_request(
+        &mut self,
+        request: Request<()>,
+        ends: bool,
+    ) -> Result<(Awaited, Outgoing), StreamError> {
         match &mut self.kept {
-            Kept::Own { send, .. } => send.send_request(request, ends),
-            Kept::Shared(lease) => lease.send_request(request, ends),
-        }
-    }
-
-    /// Moves bytes, where the call keeps the connection going. Call it whenever the call is polled;
-    /// what goes wrong shows on the call's stream.
-    pub fn poll_wire(&mut self, cx: &mut Context<'_>) {
-        if let Kept::Own { wire: own, vigil, .. } = &mut self.kept
-            && let Some(wire) = own
-        {
-            vigil.poll(cx);
-            if Pin::new(&mut **wire).poll(cx).is_ready() {
-                // Dropping it is what tells the stream: after a write that failed, h2 does not.
-                *own = None;
+            Kept::Own(own) => own.send_request(&request, ends),
+            Kept::Shared(lease) => {
+                let (answer, send) = lease.send_request(request, ends)?;
+                Ok((Awaited::Shared(answer), Outgoing::Shared(send)))
             }
         }
     }
 
-    /// As [`Self::poll_wire`], but reads only about so many bytes of a connection that is the call's own. Whether
-    /// that was all that it may: there may be more then, of which nothing else will tell.
-    pub fn poll_wire_within(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
-        let Kept::Own { reins, .. } = &self.kept else { return false };
-        reins.read_within(Some(bytes));
-        self.poll_wire(cx);
-        let Kept::Own { reins, wire, .. } = &self.kept else { return false };
-        let is_read_out = reins.is_read_out() && wire.is_some();
-        reins.read_within(None);
-        is_read_out
+    /// Moves bytes, where the call keeps the connection going; of those that come, at most about `most`. Call it
+    /// whenever the call is polled; what goes wrong shows on the call's stream. Whether it stopped at `most`: there
+    /// may be more then, of which nothing else will tell.
+    pub fn poll_wire(&mut self, cx: &mut Context<'_>, most: Option<usize>) -> bool {
+        match &mut self.kept {
+            Kept::Own(own) => own.drive(cx, most),
+            Kept::Shared(_) => false,
+        }
     }
 
-    /// Whether the call itself keeps the connection going.
-    pub const fn is_own(&self) -> bool {
-        matches!(self.kept, Kept::Own { .. })
+    /// Writes what the call has said since [`Self::poll_wire`].
+    pub fn flush(&self, cx: &mut Context<'_>) {
+        if let Kept::Own(own) = &self.kept {
+            own.flush(cx);
+        }
     }
 
     /// Whether the call is the first of many on a connection: it tells the endpoint the names of

@@ -4,17 +4,11 @@
 //! even an end. The system watches if it is asked to, by four calls; most calls are over before it could
 //! find anything, so it is only asked once one has taken long.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, task::Context, time::Duration};
 
-use super::gather::Reins;
 use crate::alarm::Alarm;
 
-/// Asks the system to watch, once.
+/// Tells when the system is to be asked to watch, once.
 #[derive(Debug)]
 pub(super) struct Vigil(Option<Waiting>);
 
@@ -22,23 +16,20 @@ pub(super) struct Vigil(Option<Waiting>);
 struct Waiting {
     begins: Alarm,
     silence: Duration,
-    reins: Reins,
 }
 
 impl Vigil {
     /// For a call that begins now: a host that is silent for `silence` is to count as lost. The system, which
     /// goes by when the host was last heard, is asked half way.
-    pub(super) fn new(silence: Duration, reins: Reins) -> Self {
-        Self(Some(Waiting { begins: Alarm::after(silence / 2), silence, reins }))
+    pub(super) fn new(silence: Duration) -> Self {
+        Self(Some(Waiting { begins: Alarm::after(silence / 2), silence }))
     }
 
-    /// Poll it before the connection, whenever that is polled.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Some(waiting) = &mut self.0
-            && let Poll::Ready(()) = Pin::new(&mut waiting.begins).poll(cx)
-        {
-            waiting.reins.probe(waiting.silence);
-            self.0 = None;
-        }
+    /// Poll it whenever the connection is: the silence to ask for, when the time has come.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
+        let Waiting { begins, silence } = self.0.as_mut()?;
+        let silence = Pin::new(begins).poll(cx).is_ready().then_some(*silence)?;
+        self.0 = None;
+        Some(silence)
     }
 }

@@ -7,9 +7,10 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     rc::{Rc, Weak},
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::Poll,
     time::Duration,
 };
 
@@ -19,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    dial::{Dialed, Ending, Manner, dial},
+    dial::Manner,
+    own::Unused,
     peer::{Key, Peer},
 };
 use crate::{
@@ -63,19 +65,19 @@ struct Stock {
 /// One connection that waits, and the task that keeps it going meanwhile.
 #[derive(Debug)]
 struct Slot {
-    dialed: RefCell<Option<Dialed>>,
+    unused: RefCell<Option<Unused>>,
     keeper: RefCell<Option<AbortHandle>>,
 }
 
 impl Warm {
     /// A connection that is ready now, the newest first.
-    pub(super) fn take(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Option<Dialed> {
+    pub(super) fn take(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Option<Unused> {
         let stocks = self.stocks.borrow();
         let stock = stocks.get(&Key::of(endpoint, terms))?;
         loop {
             let slot = stock.ready.borrow_mut().pop()?;
-            if let Some(dialed) = slot.take() {
-                return Some(dialed);
+            if let Some(unused) = slot.take() {
+                return Some(unused);
             }
         }
     }
@@ -117,7 +119,7 @@ impl Warm {
                 Alarm::after(wait).await;
             }
             let began = Instant::now();
-            let dialing = dial(&endpoint, &manner, Ending::WithCall, &metrics);
+            let dialing = Unused::dial(&endpoint, &manner, &metrics);
             let dialed = Caught::new(Task::Upstream, dialing).await;
             stock.dialing.update(|dialing| dialing - 1);
             // A failure is the next call's to find: it dials for itself and says why it could not.
@@ -167,8 +169,8 @@ impl Stock {
         ((2.0 * arriving).ceil() as usize + 1).min(MOST)
     }
 
-    fn add(&self, dialed: Dialed) -> Rc<Slot> {
-        let slot = Rc::new(Slot { dialed: RefCell::new(Some(dialed)), keeper: RefCell::default() });
+    fn add(&self, unused: Unused) -> Rc<Slot> {
+        let slot = Rc::new(Slot { unused: RefCell::new(Some(unused)), keeper: RefCell::default() });
         self.ready.borrow_mut().push(Rc::clone(&slot));
         slot
     }
@@ -179,7 +181,7 @@ impl Stock {
 async fn keep(warm: Weak<Warm>, stock: Rc<Stock>, slot: Rc<Slot>) {
     let _ = Caught::new(Task::Upstream, timeout(IDLE, slot.until_closed())).await;
     stock.ready.borrow_mut().retain(|other| !Rc::ptr_eq(other, &slot));
-    slot.dialed.borrow_mut().take();
+    slot.unused.borrow_mut().take();
     if let Some(warm) = warm.upgrade() {
         warm.forget_unused();
     }
@@ -187,25 +189,18 @@ async fn keep(warm: Weak<Warm>, stock: Rc<Stock>, slot: Rc<Slot>) {
 
 impl Slot {
     /// The connection, if it is still good, and the end of its keeper.
-    fn take(&self) -> Option<Dialed> {
-        let mut dialed = self.dialed.borrow_mut().take()?;
+    fn take(&self) -> Option<Unused> {
+        let mut unused = self.unused.borrow_mut().take()?;
         if let Some(keeper) = self.keeper.borrow_mut().take() {
             keeper.abort();
         }
-        // What the peer said last (GOAWAY, a close) may not have been read yet.
-        let mut cx = Context::from_waker(Waker::noop());
-        let wire = std::pin::Pin::new(&mut *dialed.wire);
-        let open = std::future::Future::poll(wire, &mut cx).is_pending();
-        let accepts = dialed.send.poll_ready(&mut cx).map_ok(drop);
-        (open && !matches!(accepts, Poll::Ready(Err(_)))).then_some(dialed)
+        unused.is_good().then_some(unused)
     }
 
     /// Keeps the connection going (PING is answered, SETTINGS are applied) until it ends.
     async fn until_closed(&self) {
-        std::future::poll_fn(|cx| match &mut *self.dialed.borrow_mut() {
-            Some(dialed) => {
-                std::future::Future::poll(std::pin::Pin::new(&mut *dialed.wire), cx).map(drop)
-            }
+        poll_fn(|cx| match &mut *self.unused.borrow_mut() {
+            Some(unused) => unused.poll_ended(cx),
             None => Poll::Ready(()),
         })
         .await;
