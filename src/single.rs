@@ -14,6 +14,8 @@ mod frame;
 mod hpack;
 mod output;
 mod request;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use connection::Connection;
