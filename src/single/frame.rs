@@ -12,25 +12,25 @@ pub(super) const LOW_31: u32 = 0x7fff_ffff;
 
 /// Kinds of frames (RFC 9113 section 6).
 pub(super) mod kind {
-    pub(in crate::single) const DATA: u8 = 0;
-    pub(in crate::single) const HEADERS: u8 = 1;
-    pub(in crate::single) const PRIORITY: u8 = 2;
-    pub(in crate::single) const RST_STREAM: u8 = 3;
-    pub(in crate::single) const SETTINGS: u8 = 4;
-    pub(in crate::single) const PUSH_PROMISE: u8 = 5;
-    pub(in crate::single) const PING: u8 = 6;
-    pub(in crate::single) const GOAWAY: u8 = 7;
-    pub(in crate::single) const WINDOW_UPDATE: u8 = 8;
-    pub(in crate::single) const CONTINUATION: u8 = 9;
+    pub(in super::super) const DATA: u8 = 0;
+    pub(in super::super) const HEADERS: u8 = 1;
+    pub(in super::super) const PRIORITY: u8 = 2;
+    pub(in super::super) const RST_STREAM: u8 = 3;
+    pub(in super::super) const SETTINGS: u8 = 4;
+    pub(in super::super) const PUSH_PROMISE: u8 = 5;
+    pub(in super::super) const PING: u8 = 6;
+    pub(in super::super) const GOAWAY: u8 = 7;
+    pub(in super::super) const WINDOW_UPDATE: u8 = 8;
+    pub(in super::super) const CONTINUATION: u8 = 9;
 }
 
 /// Flags of frames.
 pub(super) mod flag {
-    pub(in crate::single) const ACK: u8 = 0x1;
-    pub(in crate::single) const END_STREAM: u8 = 0x1;
-    pub(in crate::single) const END_HEADERS: u8 = 0x4;
-    pub(in crate::single) const PADDED: u8 = 0x8;
-    pub(in crate::single) const PRIORITY: u8 = 0x20;
+    pub(in super::super) const ACK: u8 = 0x1;
+    pub(in super::super) const END_STREAM: u8 = 0x1;
+    pub(in super::super) const END_HEADERS: u8 = 0x4;
+    pub(in super::super) const PADDED: u8 = 0x8;
+    pub(in super::super) const PRIORITY: u8 = 0x20;
 }
 
 /// The head of a frame.

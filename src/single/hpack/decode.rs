@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use http::{HeaderName, HeaderValue};
 
+use super::super::Error;
 use super::{huffman, table};
-use crate::single::Error;
 
 /// Most room for a dynamic table, which is what both sides begin with; and what an entry counts besides its octets
 /// (RFC 7541 section 4).
@@ -14,7 +14,7 @@ const ENTRY: usize = 32;
 
 /// Reads the heads of one endpoint.
 #[derive(Debug)]
-pub(in crate::single) struct Decoder {
+pub(in super::super) struct Decoder {
     /// The dynamic table, the newest entry first.
     entries: VecDeque<(Name, HeaderValue)>,
     /// Its size, and what that may become.
@@ -24,7 +24,7 @@ pub(in crate::single) struct Decoder {
 
 /// What a field is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::single) enum Name {
+pub(in super::super) enum Name {
     /// `:status`.
     Status,
     /// A pseudo-header that only calls have.
@@ -53,12 +53,12 @@ impl Name {
 }
 
 /// Octets that `name: value` counts, here and in RFC 9113 section 6.5.2.
-pub(in crate::single) fn weight(name: &Name, value: &HeaderValue) -> usize {
+pub(in super::super) fn weight(name: &Name, value: &HeaderValue) -> usize {
     name.len() + value.len() + ENTRY
 }
 
 impl Decoder {
-    pub(in crate::single) const fn new() -> Self {
+    pub(in super::super) const fn new() -> Self {
         Self { entries: VecDeque::new(), size: 0, most: TABLE }
     }
 
@@ -67,7 +67,7 @@ impl Decoder {
     /// # Errors
     /// COMPRESSION_ERROR, PROTOCOL_ERROR where a name or value has characters that it may not have, and those of
     /// `take`.
-    pub(in crate::single) fn decode(
+    pub(in super::super) fn decode(
         &mut self,
         mut block: &[u8],
         mut take: impl FnMut(Name, HeaderValue) -> Result<(), Error>,

@@ -21,23 +21,23 @@ const USUAL_TABLE: u32 = 4096;
 
 /// Writes heads for one endpoint.
 #[derive(Debug)]
-pub(in crate::single) struct Encoder {
+pub(in super::super) struct Encoder {
     /// Whether the endpoint is to be told that no table is used, for it has less room for one than it began with.
     must_say_so: bool,
 }
 
 impl Encoder {
-    pub(in crate::single) const fn new() -> Self {
+    pub(in super::super) const fn new() -> Self {
         Self { must_say_so: false }
     }
 
     /// The endpoint has so much room for a table (SETTINGS_HEADER_TABLE_SIZE).
-    pub(in crate::single) const fn resize(&mut self, room: u32) {
+    pub(in super::super) const fn resize(&mut self, room: u32) {
         self.must_say_so |= room < USUAL_TABLE;
     }
 
     /// The head of a call.
-    pub(in crate::single) fn request(&mut self, request: &Request<()>, to: &mut BytesMut) {
+    pub(in super::super) fn request(&mut self, request: &Request<()>, to: &mut BytesMut) {
         self.begin(to);
         match *request.method() {
             Method::POST => to.put_u8(INDEXED | POST),
@@ -58,7 +58,7 @@ impl Encoder {
     }
 
     /// Trailers.
-    pub(in crate::single) fn trailers(&mut self, trailers: &HeaderMap, to: &mut BytesMut) {
+    pub(in super::super) fn trailers(&mut self, trailers: &HeaderMap, to: &mut BytesMut) {
         self.begin(to);
         fields(trailers, to);
     }

@@ -1,4 +1,7 @@
-//! What must hold of any key and value, whoever wrote them. Each target in `src/bin/` is one format.
+//! What must hold of any key and value, whoever wrote them, and of any answer. Each target in `src/bin/` is one
+//! format of records, but for `answer`.
+
+mod answer;
 
 /// The formats and what they need of pillion; all of it would take ten times as long to build.
 #[path = "../../../src"]
@@ -6,9 +9,11 @@ mod sources {
     pub mod formats;
     pub mod model;
     pub mod networks;
+    pub mod single;
 }
 
-pub use sources::{formats, model, networks};
+pub use answer::answer;
+pub use sources::{formats, model, networks, single};
 
 use formats::{Layout, Reading};
 
