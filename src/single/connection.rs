@@ -35,9 +35,8 @@ const MAX_CONCURRENT_STREAMS: u16 = 3;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_FRAME_SIZE: u16 = 5;
 const MAX_HEADER_LIST_SIZE: u16 = 6;
-/// Bytes that are read at a time, and when more is there than that.
+/// Bytes that are read at a time.
 const READ: usize = HEAD + MAX_FRAME;
-const READ_MORE: usize = 64 << 10;
 /// Frames that are looked at before others get their turn.
 const TURN: u32 = 128;
 /// With so many bytes unwritten nothing more is read: an endpoint that asks and does not listen gets no answers.
@@ -54,6 +53,8 @@ pub struct Connection<T> {
     io: T,
     /// Frames that have not been looked at, or have not come whole.
     input: BytesMut,
+    /// What is still to come of a frame of DATA, of which is handed over what there is.
+    rest: Option<Head>,
     output: Output,
     /// Whether what is to be written waits for the call.
     holds: bool,
@@ -98,6 +99,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Self {
             io,
             input: BytesMut::new(),
+            rest: None,
             output,
             holds: true,
             heard: false,
@@ -328,36 +330,57 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         })
     }
 
-    /// Looks at the frames that have come whole, as long as it is this connection's turn.
+    /// Looks at the frames that have come, as long as it is this connection's turn.
     fn look(&mut self, turn: &mut u32) -> Result<(), Error> {
-        let was_full = self.input.len() >= READ;
-        while let Some(head) = Head::parse(&self.input) {
-            if head.length > MAX_FRAME {
-                return Err(Error::size("a frame that is larger than allowed, or no frame"));
-            }
-            if self.input.len() < HEAD + head.length || *turn == 0 {
-                break;
-            }
+        while *turn > 0
+            && let Some((frame, payload)) = self.next_frame()?
+        {
             *turn -= 1;
-            self.input.advance(HEAD);
-            let payload = self.input.split_to(head.length);
-            self.frame(head, payload)?;
+            self.frame(frame, payload)?;
         }
         if self.input.is_empty() {
             self.input = BytesMut::new();
-        } else {
-            self.keep(was_full);
+        } else if *turn > 0 {
+            self.keep();
         }
         Ok(())
     }
 
-    /// Keeps the part of a frame, with room for all of it, and for more where there is `more`. What is shared with
-    /// other connections goes back to them.
-    fn keep(&mut self, more: bool) {
+    /// The next frame that has come whole, or what there is of one of DATA, as if that were one.
+    fn next_frame(&mut self) -> Result<Option<(Head, BytesMut)>, Error> {
+        let frame = match self.rest.take() {
+            Some(rest) => rest,
+            None => {
+                let Some(head) = Head::parse(&self.input) else { return Ok(None) };
+                if head.length > MAX_FRAME {
+                    return Err(Error::size("a frame that is larger than allowed, or no frame"));
+                }
+                let has_come = self.input.len() - HEAD;
+                // Padding is told from DATA only where all is there.
+                let may_be_cut = head.kind == kind::DATA && !head.has(flag::PADDED);
+                if has_come < head.length && (!may_be_cut || has_come == 0) {
+                    return Ok(None);
+                }
+                self.input.advance(HEAD);
+                head
+            }
+        };
+        let length = self.input.len().min(frame.length);
+        if length < frame.length {
+            self.rest = Some(Head { length: frame.length - length, ..frame });
+            if length == 0 {
+                return Ok(None);
+            }
+        }
+        let flags = if length < frame.length { 0 } else { frame.flags };
+        Ok(Some((Head { length, flags, ..frame }, self.input.split_to(length))))
+    }
+
+    /// Keeps the part of a frame, with room for all of it. What is shared with other connections goes back to them.
+    fn keep(&mut self) {
         let whole = Head::parse(&self.input).map_or(HEAD, |head| HEAD + head.length);
-        let wanted = if more { READ_MORE } else { whole.max(self.input.len()) };
         if self.input.capacity() < whole {
-            let mut kept = BytesMut::with_capacity(wanted);
+            let mut kept = BytesMut::with_capacity(whole);
             kept.extend_from_slice(&self.input);
             self.input = kept;
         }
