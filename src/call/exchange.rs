@@ -22,8 +22,8 @@ use crate::{
     model::{GrpcStatus, Reason},
 };
 
-/// Bytes that are read at a time under pressure: a thousand answers that nobody takes are 4 MiB.
-const PIECE: usize = 4 << 10;
+/// Bytes that are read at a time under pressure: a thousand answers that nobody takes are 2 MiB.
+const PIECE: usize = 2 << 10;
 
 /// One attempt of a call on a connected endpoint.
 ///
