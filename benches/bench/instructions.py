@@ -142,8 +142,8 @@ def compare(case: str, counted: Count, before: dict) -> bool:
 
 
 def write(counts: dict[str, Count], path: Path) -> None:
-    """Makes these counts the baseline."""
-    cases = {}
+    """Makes these counts the baseline; what was not counted stays as it was."""
+    cases = json.loads(path.read_text())["cases"] if path.exists() else {}
     for case, counted in counts.items():
         noted = {name: round(n) for name, n in sorted(counted.functions.items()) if n >= NOTED}
         cases[case] = {"total": round(counted.total), "functions": noted}

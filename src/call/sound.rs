@@ -29,6 +29,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Of these.
+    #[inline]
     pub fn of(headers: &'a HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
@@ -43,6 +44,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Whether the value of a header has a space or a tab at either end (RFC 9113 section 8.2.1).
+#[inline]
 pub(super) fn is_padded(value: &[u8]) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_space(value.first()) || is_space(value.last())

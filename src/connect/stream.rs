@@ -93,6 +93,7 @@ pub enum StreamError {
 
 impl Awaited {
     /// Waits for the head; ask no more once it is there.
+    #[inline]
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -112,10 +113,12 @@ impl Awaited {
 }
 
 impl Source for RecvStream {
+    #[inline]
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         Self::poll_data(self, cx).map_err(StreamError::Shared)
     }
 
+    #[inline]
     fn poll_trailers(
         &mut self,
         cx: &mut Context<'_>,
@@ -123,14 +126,17 @@ impl Source for RecvStream {
         Self::poll_trailers(self, cx).map_err(StreamError::Shared)
     }
 
+    #[inline]
     fn is_end_stream(&self) -> bool {
         Self::is_end_stream(self)
     }
 
+    #[inline]
     fn held(&mut self) -> usize {
         self.flow_control().used_capacity()
     }
 
+    #[inline]
     fn release(&mut self, bytes: usize) {
         // It can only fail after a reset, which shows by itself.
         let _ = self.flow_control().release_capacity(bytes);
@@ -138,6 +144,7 @@ impl Source for RecvStream {
 }
 
 impl Source for Incoming {
+    #[inline]
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         match self {
             Self::Shared(stream) => Source::poll_data(stream, cx),
@@ -145,6 +152,7 @@ impl Source for Incoming {
         }
     }
 
+    #[inline]
     fn poll_trailers(
         &mut self,
         cx: &mut Context<'_>,
@@ -157,6 +165,7 @@ impl Source for Incoming {
         }
     }
 
+    #[inline]
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Shared(stream) => stream.is_end_stream(),
@@ -164,6 +173,7 @@ impl Source for Incoming {
         }
     }
 
+    #[inline]
     fn held(&mut self) -> usize {
         match self {
             Self::Shared(stream) => Source::held(stream),
@@ -171,6 +181,7 @@ impl Source for Incoming {
         }
     }
 
+    #[inline]
     fn release(&mut self, bytes: usize) {
         match self {
             Self::Shared(stream) => Source::release(stream, bytes),
@@ -180,6 +191,7 @@ impl Source for Incoming {
 }
 
 impl Sink for SendStream<Bytes> {
+    #[inline]
     fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Option<usize>> {
         self.reserve_capacity(wanted);
         loop {
@@ -194,16 +206,19 @@ impl Sink for SendStream<Bytes> {
         }
     }
 
+    #[inline]
     fn send_data(&mut self, part: Bytes, ends: bool) -> Result<(), StreamError> {
         Self::send_data(self, part, ends).map_err(StreamError::Shared)
     }
 
+    #[inline]
     fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), StreamError> {
         Self::send_trailers(self, trailers).map_err(StreamError::Shared)
     }
 }
 
 impl Sink for Outgoing {
+    #[inline]
     fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Option<usize>> {
         match self {
             Self::Shared(stream) => Sink::poll_room(stream, cx, wanted),
@@ -213,6 +228,7 @@ impl Sink for Outgoing {
         }
     }
 
+    #[inline]
     fn send_data(&mut self, part: Bytes, ends: bool) -> Result<(), StreamError> {
         match self {
             Self::Shared(stream) => Sink::send_data(stream, part, ends),
@@ -222,6 +238,7 @@ impl Sink for Outgoing {
         }
     }
 
+    #[inline]
     fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), StreamError> {
         match self {
             Self::Shared(stream) => Sink::send_trailers(stream, trailers),

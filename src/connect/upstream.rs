@@ -141,6 +141,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Nothing has been sent then.
+    #[inline]
     pub fn send_request(
         &mut self,
         request: Request<()>,
@@ -158,6 +159,7 @@ impl Upstream {
     /// Moves bytes, where the call keeps the connection going; of those that come, at most about `most`. Call it
     /// whenever the call is polled; what goes wrong shows on the call's stream. Whether it stopped at `most`: there
     /// may be more then, of which nothing else will tell.
+    #[inline]
     pub fn poll_wire(&mut self, cx: &mut Context<'_>, most: Option<usize>) -> bool {
         match &mut self.kept {
             Kept::Own(own) => own.drive(cx, most),
@@ -166,6 +168,7 @@ impl Upstream {
     }
 
     /// Writes what the call has said since [`Self::poll_wire`].
+    #[inline]
     pub fn flush(&self, cx: &mut Context<'_>) {
         if let Kept::Own(own) = &self.kept {
             own.flush(cx);
