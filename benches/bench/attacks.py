@@ -45,7 +45,7 @@ SETTLE = 10.0
 NAMES = ["attack", "p99 before", "while", "ratio", "grown, MiB", "left, MiB", "cores", "cut off"]
 PROMISED = 16.0
 """MiB that one attack may make the process grow by, besides what open calls take."""
-OPEN = {"fresh": 22.0, "warm": 22.0, "pooled": 6.0}
+OPEN = 6.0
 """MiB of a thousand open calls, of which nothing waits."""
 CONFIGURATION = """\
 [[listener]]
@@ -180,7 +180,7 @@ def _measure(attack: Attack, running: Running, options: argparse.Namespace) -> F
         ratio=statistics.median(w["p99_us"] / b["p99_us"] for b, w in zip(before, during)),
         failed=sum(c["calls"] - c["ok"] for c in calls),
         grown=most - rss,
-        may_grow=PROMISED + (OPEN[options.mode] if attack.keeps_calls_open else 0),
+        may_grow=PROMISED + (OPEN if attack.keeps_calls_open else 0),
         left=kernel.memory(pid).rss - rss,
         connections=sum(t.connections for t in tallies),
         cut_off=sum(t.cut_off for t in tallies),

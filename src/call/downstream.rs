@@ -11,7 +11,7 @@ use tokio::task::{spawn_local, yield_now};
 
 use crate::panics::{Task, again};
 
-/// Polls of calls that have a connection to an endpoint for themselves, each some 20 us, before everybody else has
+/// Beginnings and polls of calls that have a connection to an endpoint for themselves, each some 20 us, before everybody else has
 /// had a turn, on a connection with many calls: a thousand that come, are answered or end at once would hold a worker
 /// up for 20 ms each time.
 const TURN: u32 = 8;
@@ -74,6 +74,11 @@ impl Downstream {
         self.0.pressed.set(on);
     }
 
+    /// Whether others are to have a turn before more of its calls begin.
+    pub fn has_had_its_turn(&self) -> bool {
+        self.0.work.get() >= TURN && self.calls() > MANY
+    }
+
     /// The call that begins, or is polled, gets a connection to an endpoint for itself.
     pub fn dials(&self) {
         self.0.dials.set(true);
@@ -83,7 +88,9 @@ impl Downstream {
 impl Turn {
     /// For a call of `downstream` that has just been put on the chain.
     pub fn new(downstream: &Downstream) -> Self {
-        Self { costs: downstream.0.dials.take(), place: None }
+        let costs = downstream.0.dials.take();
+        downstream.0.work.update(|work| work.saturating_add(costs.into()));
+        Self { costs, place: None }
     }
 
     /// Polls a call of `downstream`, unless its connection has had its turn: then the call is woken when the

@@ -200,9 +200,14 @@ impl Manner {
         self.tls.as_ref().map(|secure| &secure.terms)
     }
 
-    /// Speaks TLS on a connection, where it is to be spoken.
+    /// Speaks TLS on a connection, where it is to be spoken. Where TCP is all that is asked for, it is waited for:
+    /// else a call would count as sent to an endpoint that refuses it.
     async fn secure(&self, tcp: TcpStream, endpoint: &Endpoint) -> Result<Stream, DialError> {
         match &self.tls {
+            None if self.ready == Ready::Tcp => {
+                let tcp = established(tcp).await.map_err(|error| refused(endpoint, error))?;
+                Ok(Stream::Plain(tcp))
+            }
             None => Ok(Stream::Plain(tcp)),
             // Boxed: calls in plaintext need not carry it about.
             Some(secure) => Box::pin(secure.shake_hands(tcp, endpoint)).await,

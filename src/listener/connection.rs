@@ -203,7 +203,7 @@ where
                 linger = Alarm::after(LINGER);
             }
         }
-        if in_turn >= TURN {
+        if in_turn >= TURN || guard.downstream.has_had_its_turn() {
             in_turn = 0;
             // Not before the runtime has looked what has come for others.
             yield_now().await;

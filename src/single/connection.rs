@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{
-    Error, MAX_FRAME, MAX_HEADER_LIST, STREAM_WINDOW,
+    Error, MAX_FRAME, MAX_HEADER_LIST, SEND_BUFFER, STREAM_WINDOW,
     answer::Incoming,
     frame::{HEAD, Head, LOW_31, flag, kind},
     output::Output,
@@ -39,8 +39,9 @@ const MAX_HEADER_LIST_SIZE: u16 = 6;
 const READ: usize = HEAD + MAX_FRAME;
 /// Frames that are looked at before others get their turn.
 const TURN: u32 = 128;
-/// With so many bytes unwritten nothing more is read: an endpoint that asks and does not listen gets no answers.
-const MOST_UNWRITTEN: usize = 512 << 10;
+/// With so many bytes unwritten nothing more is read: an endpoint that asks and does not listen gets no answers. More
+/// than a call may have unwritten, so that two who wait for each other to read do not wait for ever.
+const MOST_UNWRITTEN: usize = SEND_BUFFER + (16 << 10);
 
 thread_local! {
     /// What is read of all connections of a thread, one after the other.

@@ -66,6 +66,11 @@ async fn an_endpoint_that_refuses_connections_is_passed_over() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_refuses_connections_is_passed_over_where_tcp_is_all_that_is_waited_for() {
+    assert_tried_again(refusing().await, "ready = \"tcp\"", "connect_failed").await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_drops_packets_is_passed_over_after_connect_timeout() {
     // The queue of a listener that never accepts is filled: further SYNs go unanswered.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
