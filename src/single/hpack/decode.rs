@@ -11,6 +11,8 @@ use super::{huffman, table};
 /// (RFC 7541 section 4).
 const TABLE: usize = 4096;
 const ENTRY: usize = 32;
+/// Of a field that must not be indexed by whoever passes it on, either.
+const NEVER: u8 = 0x10;
 
 /// Reads the heads of one endpoint.
 #[derive(Debug)]
@@ -97,9 +99,10 @@ impl Decoder {
                     self.shrink(0);
                     continue;
                 }
-                // sections 6.2.2 and 6.2.3: one that it does not get.
+                // sections 6.2.2 and 6.2.3: one that it does not get, and that perhaps nobody's may get.
                 _ => {
-                    let (name, value) = self.literal(&mut block, 4)?;
+                    let (name, mut value) = self.literal(&mut block, 4)?;
+                    value.set_sensitive(form & NEVER != 0);
                     take(name, value)?;
                 }
             }
@@ -239,6 +242,17 @@ mod tests {
         ];
         assert_eq!(decoded(&mut decoder, &third).unwrap(), all);
         assert_eq!((decoder.size, decoder.entries.len()), (215, 3));
+    }
+
+    #[test]
+    fn what_must_never_be_indexed_is_passed_on_as_such() {
+        let mut sensitive = Vec::new();
+        let take = |_, value: HeaderValue| {
+            sensitive.push(value.is_sensitive());
+            Ok(())
+        };
+        Decoder::new().decode(&octets("00 01 61 01 62 10 01 61 01 62"), take).unwrap();
+        assert_eq!(sensitive, [false, true]);
     }
 
     #[test]
