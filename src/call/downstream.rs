@@ -11,8 +11,8 @@ use tokio::task::{spawn_local, yield_now};
 
 use crate::panics::{Task, again};
 
-/// Beginnings and polls of calls that have a connection to an endpoint for themselves, each some 20 us, before everybody else has
-/// had a turn, on a connection with many calls: a thousand that come, are answered or end at once would hold a worker
+/// Beginnings and polls of calls that have a connection to an endpoint for themselves, each some 20 us, before
+/// everybody else has had a turn, on a connection with many calls: a thousand that come, are answered or end at once would hold a worker
 /// up for 20 ms each time.
 const TURN: u32 = 8;
 /// More calls than this are many.
@@ -76,7 +76,7 @@ impl Downstream {
 
     /// Whether others are to have a turn before more of its calls begin.
     pub fn has_had_its_turn(&self) -> bool {
-        self.0.work.get() >= TURN && self.calls() > MANY
+        self.0.has_had_its_turn()
     }
 
     /// The call that begins, or is polled, gets a connection to an endpoint for itself.
@@ -135,9 +135,14 @@ impl Turn {
 }
 
 impl Shared {
+    /// Whether others are to have a turn before there is more of it.
+    fn has_had_its_turn(&self) -> bool {
+        self.work.get() >= TURN && self.calls.get() > MANY
+    }
+
     /// Whether calls have to wait for each other.
     fn are_there_turns(&self) -> bool {
-        self.is_kept.get() || (self.work.get() >= TURN && self.calls.get() > MANY)
+        self.is_kept.get() || self.has_had_its_turn()
     }
 
     /// Gives turns for as long as there is anybody who waits for one.

@@ -106,11 +106,6 @@ impl Incoming {
         self.parts.pop_front().map(BytesMut::freeze)
     }
 
-    /// Whether the next thing, if anything is to come, are trailers.
-    pub(super) const fn has_trailers(&self) -> bool {
-        self.trailers.is_some()
-    }
-
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers.take().map(|trailers| *trailers)
     }

@@ -19,15 +19,13 @@ use super::{
     frame::{HEAD, Head, LOW_31, flag, kind},
     output::Output,
     request::Outgoing,
-    window::Window,
+    window::{FIRST_WINDOW, Window},
 };
 
 /// What a client says first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that an endpoint may send on the connection: never fewer than on its stream.
 const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW;
-/// What that is before it is told (section 6.9.2).
-const FIRST_WINDOW: u32 = 65_535;
 /// Settings (section 6.5.2).
 const HEADER_TABLE_SIZE: u16 = 1;
 const ENABLE_PUSH: u16 = 2;
@@ -95,8 +93,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 to.put_u32(value);
             }
         });
-        let more = CONNECTION_WINDOW - FIRST_WINDOW;
-        output.frame(kind::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
+        output.window_update(0, CONNECTION_WINDOW - FIRST_WINDOW);
         Self {
             io,
             input: BytesMut::new(),
@@ -199,7 +196,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         if let Some(part) = self.incoming.take_part() {
             return Poll::Ready(Some(Ok(part)));
         }
-        if self.incoming.has_trailers() || self.incoming.is_over() {
+        if self.incoming.is_over() {
             return Poll::Ready(None);
         }
         self.fate().map(Some)
@@ -226,7 +223,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// The endpoint may send so many bytes again.
     pub fn release(&mut self, bytes: usize) {
         if let Some(more) = self.incoming.release(bytes) {
-            self.output.frame(kind::WINDOW_UPDATE, 0, 1, &more.to_be_bytes());
+            self.output.window_update(1, more);
         }
     }
 
@@ -423,13 +420,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             kind::DATA => {
                 let bytes = payload.len() as u32;
                 if let Some(more) = self.incoming.data(frame, payload)? {
-                    self.output.frame(kind::WINDOW_UPDATE, 0, 1, &more.to_be_bytes());
+                    self.output.window_update(1, more);
                 }
                 // The stream's window, which is the smaller one, says what may come.
                 if self.window.receive(bytes)
                     && let Some(more) = self.window.release(bytes)
                 {
-                    self.output.frame(kind::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
+                    self.output.window_update(0, more);
                 }
                 Ok(())
             }

@@ -55,6 +55,11 @@ impl Output {
         });
     }
 
+    /// Lets the endpoint send so much more, on a stream or, as 0, on the connection.
+    pub(super) fn window_update(&mut self, stream: u32, more: u32) {
+        self.frame(kind::WINDOW_UPDATE, 0, stream, &more.to_be_bytes());
+    }
+
     /// Adds a frame of DATA of the stream.
     pub(super) fn data(&mut self, payload: Bytes, ends: bool) {
         let flags = if ends { flag::END_STREAM } else { 0 };

@@ -10,10 +10,9 @@ use super::{
     frame::{HEAD, Head, flag, kind},
     hpack::Encoder,
     output::Output,
+    window::FIRST_WINDOW,
 };
 
-/// What the endpoint lets go out at first (RFC 9113 section 6.9.2).
-const FIRST_WINDOW: i64 = 65_535;
 /// The most that it ever may (section 6.9.1).
 const MOST: i64 = 0x7fff_ffff;
 
@@ -51,9 +50,9 @@ impl Outgoing {
         Self {
             encoder: Encoder::new(),
             began: false,
-            stream: FIRST_WINDOW,
-            connection: FIRST_WINDOW,
-            first: FIRST_WINDOW,
+            stream: FIRST_WINDOW as i64,
+            connection: FIRST_WINDOW as i64,
+            first: FIRST_WINDOW as i64,
             waiting: VecDeque::new(),
             waits: 0,
             end: End::Open,
@@ -77,9 +76,13 @@ impl Outgoing {
 
     /// Bytes for which there is room, for the endpoint and here.
     pub(super) fn room(&self, output: &Output) -> usize {
-        let open = usize::try_from(self.stream.min(self.connection)).unwrap_or(0);
         let here = SEND_BUFFER.saturating_sub(self.waits + output.len());
-        open.saturating_sub(self.waits).min(here)
+        self.open().saturating_sub(self.waits).min(here)
+    }
+
+    /// Bytes that the endpoint lets go out now.
+    fn open(&self) -> usize {
+        usize::try_from(self.stream.min(self.connection)).unwrap_or(0)
     }
 
     /// Adds a part of the body, which waits where there is no room for it.
@@ -102,8 +105,9 @@ impl Outgoing {
 
     /// Sends as much of what waits as the endpoint lets go out.
     fn go_on(&mut self, output: &mut Output) {
-        while let Some(part) = self.waiting.front_mut() {
-            let open = usize::try_from(self.stream.min(self.connection)).unwrap_or(0);
+        loop {
+            let open = self.open();
+            let Some(part) = self.waiting.front_mut() else { break };
             let bytes = part.len().min(open).min(MAX_FRAME);
             if bytes == 0 {
                 return;

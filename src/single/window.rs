@@ -1,5 +1,8 @@
 //! Flow control towards this proxy (RFC 9113 section 5.2).
 
+/// Any window, before anything is said of it (section 6.9.2).
+pub(super) const FIRST_WINDOW: u32 = 65_535;
+
 /// What an endpoint may send, on the stream or on the connection.
 #[derive(Debug)]
 pub(super) struct Window {

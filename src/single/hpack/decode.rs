@@ -5,14 +5,10 @@ use std::collections::VecDeque;
 use http::{HeaderName, HeaderValue};
 
 use super::super::Error;
-use super::{huffman, table};
+use super::{FIRST_TABLE, NEVER, huffman, table};
 
-/// Most room for a dynamic table, which is what both sides begin with; and what an entry counts besides its octets
-/// (RFC 7541 section 4).
-const TABLE: usize = 4096;
+/// What an entry of the dynamic table counts besides its octets (RFC 7541 section 4).
 const ENTRY: usize = 32;
-/// Of a field that must not be indexed by whoever passes it on, either.
-const NEVER: u8 = 0x10;
 
 /// Reads the heads of one endpoint.
 #[derive(Debug)]
@@ -61,7 +57,7 @@ pub(in super::super) fn weight(name: &Name, value: &HeaderValue) -> usize {
 
 impl Decoder {
     pub(in super::super) const fn new() -> Self {
-        Self { entries: VecDeque::new(), size: 0, most: TABLE }
+        Self { entries: VecDeque::new(), size: 0, most: FIRST_TABLE }
     }
 
     /// Reads a whole block, and hands over one field after the other.
@@ -92,7 +88,7 @@ impl Decoder {
                 // section 6.3: another size of the table, which comes before all fields,
                 0x20.. => {
                     let most = integer(&mut block, 5)?;
-                    if !may_resize || most > TABLE {
+                    if !may_resize || most > FIRST_TABLE {
                         return Err(Error::compression("a table that is larger than allowed"));
                     }
                     self.most = most;

@@ -3,6 +3,8 @@
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, Method, Request, uri::Scheme};
 
+use super::{FIRST_TABLE, NEVER};
+
 /// Entries of the first table (RFC 7541 appendix A).
 const AUTHORITY: u8 = 1;
 const METHOD: u8 = 2;
@@ -10,14 +12,11 @@ const POST: u8 = 3;
 const PATH: u8 = 4;
 const HTTP: u8 = 6;
 const HTTPS: u8 = 7;
-/// Forms of a field (RFC 7541 section 6.2): without indexing, and never to be indexed by anybody.
+/// Form of a field without indexing (RFC 7541 section 6.2.2).
 const PLAIN: u8 = 0x00;
-const NEVER: u8 = 0x10;
 const INDEXED: u8 = 0x80;
 /// "The dynamic table has no room" (RFC 7541 section 6.3).
 const NO_TABLE: u8 = 0x20;
-/// Room for a table that both sides begin with.
-const USUAL_TABLE: u32 = 4096;
 
 /// Writes heads for one endpoint.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ impl Encoder {
 
     /// The endpoint has so much room for a table (SETTINGS_HEADER_TABLE_SIZE).
     pub(in super::super) const fn resize(&mut self, room: u32) {
-        self.must_say_so |= room < USUAL_TABLE;
+        self.must_say_so |= room < FIRST_TABLE as u32;
     }
 
     /// The head of a call.
