@@ -16,6 +16,9 @@ const CONNECTION: u64 = 20 << 10;
 const CALL: u64 = 48 << 10;
 /// More bytes wait in h2 for a connection that takes nothing at all.
 const UNWRITTEN: u64 = 64 << 10;
+/// Part of `max_buffered` from which on answers wait with their endpoints: far more than whoever reads leaves lying,
+/// and little where nobody does, for a thousand answers come on top of it with what is read of them at a time.
+const PRESSES: u64 = 8;
 /// Connections that are ended at a time, by one worker.
 const AT_ONCE: usize = 4;
 
@@ -84,7 +87,7 @@ impl Guard {
     fn hold(&self, more: u64, less: u64) {
         let held = self.held.get() + more - less;
         self.held.set(held);
-        self.downstream.press(held > self.limits.max_buffered / 2);
+        self.downstream.press(held > self.limits.max_buffered / PRESSES);
     }
 
     /// About as many bytes as its connection holds.
@@ -149,13 +152,13 @@ mod tests {
 
     #[test]
     fn the_call_that_brings_more_than_may_wait_is_told_so() {
-        let guard = guard(1000);
+        let guard = guard(10_000);
         let (mut one, mut other) = (Burden::new(&guard, 100), Burden::new(&guard, 100));
-        assert!(!one.exceeds_with(300) && !guard.downstream.is_under_pressure());
-        assert!(!one.exceeds_with(500) && guard.downstream.is_under_pressure(), "more than half");
-        assert!(!other.exceeds_with(300), "as much as may wait");
-        assert!(other.exceeds_with(301));
-        assert!(!one.exceeds_with(400), "who takes something is not to blame");
+        assert!(!one.exceeds_with(1_000) && !guard.downstream.is_under_pressure());
+        assert!(!one.exceeds_with(1_100) && guard.downstream.is_under_pressure(), "an eighth");
+        assert!(!other.exceeds_with(8_700), "as much as may wait");
+        assert!(other.exceeds_with(8_701));
+        assert!(!one.exceeds_with(1_099), "who takes something is not to blame");
         drop((one, other));
         assert_eq!((guard.held.get(), guard.downstream.calls()), (0, 0));
         assert!(!guard.downstream.is_under_pressure());
