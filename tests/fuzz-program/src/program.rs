@@ -63,11 +63,11 @@ impl Running {
             ..Overrides::default()
         };
         let loaded = config::load(Some(&at("pillion.toml")), &overrides).expect("it is good");
-        let settings = loaded.settings.clone();
+        let again = loaded.clone();
         let (tell, started) = mpsc::channel();
         thread::spawn(move || {
             let log = telemetry::start("off").expect("a level");
-            let reload = Box::new(move || Ok(settings.clone()));
+            let reload = Box::new(move |_| Ok(again.clone()));
             let ended = app::run(
                 Program { loaded, reload, log },
                 |_| tell.send(()).expect("somebody waits"),
