@@ -16,7 +16,7 @@ mod sound;
 mod upload;
 mod words;
 
-pub use downstream::{Downstream, Turn};
+pub use downstream::{Downstream, Turn, Turns};
 pub use error::{AttemptError, CallError, Progress};
 pub use exchange::{Broken, Exchange, Failed};
 pub use foreign::is_foreign;

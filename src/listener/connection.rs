@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     alarm::Alarm,
-    call::{Call, CallError, Reply},
+    call::{Call, CallError, Downstream, Reply, Turns},
     config::ListenerLimits,
     drain::Drain,
     memory::Memory,
@@ -55,8 +55,10 @@ const MAX_HEADER_LIST: u32 = 1 << 20;
 /// What small DATA frames may cost before they are read: 16 000 of them. h2's own allowance would
 /// end the connection of an application that writes thousands of small messages at once.
 const DATA_FRAME_BUDGET: usize = 4 << 20;
-/// Calls of one connection that begin before everybody else has had a turn.
+/// Calls of one connection that begin before everybody else has had a turn; and where there is much to do for calls
+/// that have begun. Fewer would stay with h2, which counts those that are reset meanwhile and ends the connection.
 const TURN: u32 = 32;
+const SHORT_TURN: u32 = 4;
 /// How often a connection that was told to go away is looked at, and how long one that was cut off may
 /// take to hear why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -72,6 +74,8 @@ pub struct OfWorker {
     pub breaches: Rc<Breaches>,
     /// The guards of its connections.
     pub guards: Rc<Guards>,
+    /// The turns of those with many calls.
+    pub turns: Rc<Turns>,
     /// How full the memory is.
     pub memory: Memory,
 }
@@ -91,7 +95,8 @@ where
     C::Future: 'static,
 {
     let breaches = Rc::clone(&worker.breaches);
-    let guard = Rc::new(Guard::new(limits, incoming.accepted.source(), breaches));
+    let downstream = Downstream::new(&worker.turns);
+    let guard = Rc::new(Guard::new(limits, incoming.accepted.source(), breaches, downstream));
     worker.guards.add(&guard);
     let registered = match (incoming.accepted, incoming.tls) {
         (Accepted::Tcp(stream), None) => TcpStream::from_std(stream).map(|stream| {
@@ -203,7 +208,8 @@ where
                 linger = Alarm::after(LINGER);
             }
         }
-        if in_turn >= TURN || guard.downstream.has_had_its_turn() {
+        let has_had_its_turn = in_turn >= SHORT_TURN && guard.downstream.has_had_its_turn();
+        if in_turn >= TURN || has_had_its_turn {
             in_turn = 0;
             // Not before the runtime has looked what has come for others.
             yield_now().await;
@@ -341,12 +347,14 @@ mod tests {
         let chain =
             tower::service_fn(|_: Box<Call>| std::future::pending::<Result<Reply, CallError>>());
         let breaches = Rc::new(Breaches::new(&crate::metrics::Metrics::new()));
-        let guard = Rc::new(Guard::new(Arc::default(), None, Rc::clone(&breaches)));
+        let downstream = Downstream::default();
+        let guard = Rc::new(Guard::new(Arc::default(), None, Rc::clone(&breaches), downstream));
         let worker = OfWorker {
             drain: Rc::default(),
             pulse: Rc::default(),
             breaches,
             guards: Rc::default(),
+            turns: Rc::default(),
             memory: Memory::default(),
         };
         let whole = size_of_val(&run(io, guard, chain, worker));

@@ -16,7 +16,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::Arc,
-    task::Waker,
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -88,7 +88,7 @@ pub(super) struct Guard {
     counted: Cell<i32>,
     /// Bytes that calls which have not ended hold: their heads, and answers that wait for room.
     held: Cell<u64>,
-    /// What its calls know of it; under pressure while it holds half of what it may.
+    /// What its calls know of it; under pressure while it holds much of what it may.
     pub(super) downstream: Downstream,
     /// What waits for the system.
     outbox: Outbox,
@@ -104,6 +104,7 @@ impl Guard {
         limits: Arc<ListenerLimits>,
         source: Option<IpAddr>,
         breaches: Rc<Breaches>,
+        downstream: Downstream,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -123,7 +124,7 @@ impl Guard {
             lost: Cell::default(),
             counted: Cell::default(),
             held: Cell::default(),
-            downstream: Downstream::default(),
+            downstream,
             outbox: Outbox::default(),
             writes: Cell::default(),
             task: OnceCell::new(),
@@ -206,7 +207,10 @@ impl Guard {
 
     /// How much may be read now. Each odd frame can be work for a call, and each head is: others get their turn
     /// between so many and the next.
-    fn may_read(&self) -> Portion {
+    fn may_read(&self, cx: &Context<'_>) -> Portion {
+        if self.downstream.has_to_wait(cx) {
+            return Portion::Nothing;
+        }
         if self.work.get() >= WORK {
             self.was_held_back.set(true);
             return Portion::Nothing;
@@ -241,5 +245,5 @@ impl Guard {
 #[cfg(test)]
 fn guard(limits: ListenerLimits) -> Rc<Guard> {
     let breaches = Rc::new(Breaches::new(&crate::metrics::Metrics::new()));
-    Rc::new(Guard::new(limits.into(), None, breaches))
+    Rc::new(Guard::new(limits.into(), None, breaches, Downstream::default()))
 }

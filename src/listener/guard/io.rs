@@ -46,7 +46,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let read = match guard.may_read() {
+        let read = match guard.may_read(cx) {
             Portion::All => Pin::new(inner).poll_read(cx, buf),
             Portion::Piece => poll_read_piece(Pin::new(inner), cx, buf),
             // Whoever asked looks at the guard, and asks again later.
