@@ -109,9 +109,11 @@ impl Downstream {
         let Shared { calls, more_than_few, turns, .. } = &*self.0;
         calls.update(|calls| calls - 1);
         // Not where one begins: many that come at once are few at first.
-        let now = clock::now();
-        if !is_recent(more_than_few, now) {
-            turns.few.set(Some(now));
+        if calls.get() < FEW {
+            let now = clock::now();
+            if !is_recent(more_than_few, now) {
+                turns.few.set(Some(now));
+            }
         }
     }
 
@@ -158,6 +160,7 @@ impl Turn {
 
     /// Polls a call of `downstream`, unless its connection has had its turn: then the call is woken when the
     /// runtime has looked what has come for others.
+    #[inline]
     pub fn take<T>(
         &mut self,
         downstream: &Downstream,
@@ -165,7 +168,7 @@ impl Turn {
         poll: impl FnOnce(&mut Context<'_>) -> T,
     ) -> Option<T> {
         let shared = &downstream.0;
-        let waits = self.place.is_some() || (self.costs && shared.has_had_its_turn());
+        let waits = self.costs && (self.place.is_some() || shared.has_had_its_turn());
         if waits && !self.has_come(shared, cx) {
             return None;
         }
@@ -178,8 +181,12 @@ impl Turn {
     }
 
     /// Counts what has just been done.
+    #[inline]
     fn count(&mut self, shared: &Shared) {
-        self.costs |= shared.dials.take();
+        if shared.dials.get() {
+            shared.dials.set(false);
+            self.costs = true;
+        }
         if self.costs && shared.has_many() {
             Turns::count(&shared.turns);
         }
@@ -207,6 +214,7 @@ impl Turn {
 
 impl Shared {
     /// Whether its calls are too many to be worked on at once.
+    #[inline]
     fn has_many(&self) -> bool {
         let calls = self.calls.get();
         calls > MANY || (calls > FEW && is_recent(&self.turns.few, clock::now()))
@@ -342,7 +350,7 @@ mod tests {
                 let _ = advance(POLL).now_or_never();
                 cx.waker().wake_by_ref();
             });
-            if polled.get() % 5 == 0 && went.is_some() { Poll::Ready(()) } else { Poll::Pending }
+            if polled.get().is_multiple_of(5) && went.is_some() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
