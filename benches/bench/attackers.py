@@ -134,8 +134,6 @@ class Attack:
 
     name: str
     run: Run
-    keeps_calls_open: bool = False
-    """Whether it has as many calls open as it may."""
 
 
 def head(stream: int, path: str = PATH, extra: bytes = b"", flags: int = 0) -> bytes:
@@ -338,14 +336,14 @@ ATTACKS = [
     Attack("empty DATA", frames(frame(DATA, 0, 1, b""))),
     Attack("DATA that is padding", frames(frame(DATA, PADDED, 1, bytes([255]) + bytes(255)))),
     Attack("connections that come and go", churn),
-    Attack("1,000 calls, and gone", bursts, True),
+    Attack("1,000 calls, and gone", bursts),
     Attack("500 connections that say nothing", many(b"", b"")),
     Attack("500 heads byte by byte", many(HEAD_BEGUN, frame(CONTINUATION, 0, 1, b""))),
-    Attack("1,000 calls that never end", unfinished, True),
-    Attack("1,000 answers of 1 MiB, not taken", hold(BIG, CLOSED, True), True),
-    Attack("1,000 answers, taken a byte at a time", hold(BIG, CLOSED, True, 1), True),
-    Attack("1,000 answers of 1 MiB, nothing read", hold(BIG, WIDE, False), True),
-    Attack("1,000 answers of 15 KiB, not taken", hold(SMALL, CLOSED, True), True),
+    Attack("1,000 calls that never end", unfinished),
+    Attack("1,000 answers of 1 MiB, not taken", hold(BIG, CLOSED, True)),
+    Attack("1,000 answers, taken a byte at a time", hold(BIG, CLOSED, True, 1)),
+    Attack("1,000 answers of 1 MiB, nothing read", hold(BIG, WIDE, False)),
+    Attack("1,000 answers of 15 KiB, not taken", hold(SMALL, CLOSED, True)),
 ]
 
 

@@ -44,9 +44,7 @@ RATE = 200
 SETTLE = 10.0
 NAMES = ["attack", "p99 before", "while", "ratio", "grown, MiB", "left, MiB", "cores", "cut off"]
 PROMISED = 16.0
-"""MiB that one attack may make the process grow by, besides what open calls take."""
-OPEN = 6.0
-"""MiB of a thousand open calls, of which nothing waits."""
+"""MiB that one attack may make the process grow by."""
 CONFIGURATION = """\
 [[listener]]
 address = "127.0.0.1:{port}"
@@ -78,8 +76,6 @@ class Finding:
     """Calls that were not answered, of those that behave."""
     grown: float
     """MiB at most, while it ran."""
-    may_grow: float
-    """What is promised, in MiB."""
     left: float
     """MiB, ten seconds after."""
     connections: int
@@ -105,7 +101,7 @@ def main() -> int:
         print(row(*cells(finding)), flush=True)
     if options.write:
         write(found)
-    bad = [f for f in found if f.grown > f.may_grow or f.failed]
+    bad = [f for f in found if f.grown > PROMISED or f.failed]
     for finding in bad:
         text = f"{finding.grown:.1f} MiB, {finding.failed} calls failed"
         print(f"{finding.attack}: more than is promised: {text}", file=sys.stderr)
@@ -180,7 +176,6 @@ def _measure(attack: Attack, running: Running, options: argparse.Namespace) -> F
         ratio=statistics.median(w["p99_us"] / b["p99_us"] for b, w in zip(before, during)),
         failed=sum(c["calls"] - c["ok"] for c in calls),
         grown=most - rss,
-        may_grow=PROMISED + (OPEN if attack.keeps_calls_open else 0),
         left=kernel.memory(pid).rss - rss,
         connections=sum(t.connections for t in tallies),
         cut_off=sum(t.cut_off for t in tallies),

@@ -54,7 +54,7 @@ class Attacks(unittest.TestCase):
         self.assertEqual(len(literal), 11 + 4_000)
 
     def test_figures_go_between_the_marks_and_nothing_else_changes(self):
-        finding = attacks.Finding("PING", 900, 1_800, 2.0, 0, 1.5, 16, 0.5, 1_200, 1_199, 0.3)
+        finding = attacks.Finding("PING", 900, 1_800, 2.0, 0, 1.5, 0.5, 1_200, 1_199, 0.3)
         with tempfile.TemporaryDirectory() as folder:
             document, figures = Path(folder, "security.md"), Path(folder, "attacks.json")
             document.write_text(f"before\n{attacks.BEGIN}\nold\n{attacks.END}\nafter\n")
