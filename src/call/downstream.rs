@@ -33,8 +33,10 @@ const AT_ONCE: u32 = 16;
 const MANY: u32 = 64;
 const FEW: u32 = 8;
 const WHILE: Duration = Duration::from_millis(200);
-/// More calls than this are a long line.
+/// More calls than this are a long line; and turns for which it may keep a connection from being read, a tenth of a
+/// second: calls that never stop working would keep their application from cancelling any.
 const LONG: u32 = 64;
+const PATIENCE: u32 = 1_024;
 
 /// What the calls of one connection have in common. The listener has one for each; cloning it gives another hold
 /// on the same.
@@ -53,6 +55,8 @@ struct Shared {
     /// Calls that wait for a turn, and how many have been woken for theirs.
     waiting: RefCell<VecDeque<Waker>>,
     woken: Cell<u64>,
+    /// The turn in which it was read last while the line was long.
+    read: Cell<u32>,
     turns: Rc<Turns>,
 }
 
@@ -69,7 +73,8 @@ pub struct Turns {
     length: Cell<u32>,
     /// Connections that are not read from for the length of the line.
     held: RefCell<Vec<Waker>>,
-    /// When this turn is over.
+    /// Which turn this is, and when it is over.
+    number: Cell<u32>,
     ends: Cell<Option<Instant>>,
     /// Whether there is somebody who begins them.
     is_kept: Cell<bool>,
@@ -87,7 +92,8 @@ pub struct Turn {
 impl Downstream {
     /// For a connection that has just come to the worker with these turns.
     pub fn new(turns: &Rc<Turns>) -> Self {
-        Self(Rc::new(Shared { turns: Rc::clone(turns), ..Shared::default() }))
+        let read = turns.number.clone();
+        Self(Rc::new(Shared { read, turns: Rc::clone(turns), ..Shared::default() }))
     }
 
     /// Calls of it that have not ended.
@@ -139,14 +145,7 @@ impl Downstream {
 
     /// Whether no more of it is to be read, for the line is long. It is woken when that is over.
     pub fn has_to_wait(&self, cx: &Context<'_>) -> bool {
-        let waits = self.0.turns.length.get() > LONG && self.0.has_many();
-        if waits {
-            let mut held = self.0.turns.held.borrow_mut();
-            if !held.iter().any(|other| other.will_wake(cx.waker())) {
-                held.push(cx.waker().clone());
-            }
-        }
-        waits
+        self.0.turns.length.get() > LONG && self.0.has_many() && self.0.has_been_read(cx)
     }
 }
 
@@ -220,6 +219,21 @@ impl Shared {
         calls > MANY || (calls > FEW && is_recent(&self.turns.few, clock::now()))
     }
 
+    /// Whether it was read not long ago; if so, `cx` is woken later.
+    #[cold]
+    fn has_been_read(&self, cx: &Context<'_>) -> bool {
+        let now = self.turns.number.get();
+        if now.wrapping_sub(self.read.get()) >= PATIENCE {
+            self.read.set(now);
+            return false;
+        }
+        let mut held = self.turns.held.borrow_mut();
+        if !held.iter().any(|other| other.will_wake(cx.waker())) {
+            held.push(cx.waker().clone());
+        }
+        true
+    }
+
     fn has_had_its_turn(&self) -> bool {
         (self.turns.work.get() >= AT_ONCE || self.turns.length.get() > 0) && self.has_many()
     }
@@ -256,9 +270,13 @@ impl Turns {
             // Until the runtime has looked what has come for others.
             yield_now().await;
             self.work.set(0);
+            self.number.update(|number| number.wrapping_add(1));
             self.ends.set(Some(clock::now() + TURN));
             self.is_kept.set(self.length.get() > 0);
             self.wake_next();
+            if self.length.get() <= LONG / 2 || self.number.get().is_multiple_of(PATIENCE) {
+                self.read_on();
+            }
         }
     }
 
@@ -280,11 +298,13 @@ impl Turns {
         }
         // Where it has gone meanwhile, the others go on with the next turn.
         call.into_iter().for_each(Waker::wake);
-        if self.length.get() <= LONG / 2 && !self.held.borrow().is_empty() {
-            // Out of the cell first: who is woken may come back.
-            let held = self.held.take();
-            held.into_iter().for_each(Waker::wake);
-        }
+    }
+
+    /// Wakes the connections that were not read from.
+    fn read_on(&self) {
+        // Out of the cell first: who is woken may come back.
+        let held = self.held.take();
+        held.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -350,7 +370,11 @@ mod tests {
                 let _ = advance(POLL).now_or_never();
                 cx.waker().wake_by_ref();
             });
-            if polled.get().is_multiple_of(5) && went.is_some() { Poll::Ready(()) } else { Poll::Pending }
+            if polled.get().is_multiple_of(5) && went.is_some() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -455,6 +479,19 @@ mod tests {
             .await;
         };
         LocalSet::new().run_until(test).await;
+    }
+
+    #[test]
+    fn a_long_line_keeps_a_connection_from_being_read_for_a_while_and_not_for_ever() {
+        let (turns, cx) = (Rc::<Turns>::default(), Context::from_waker(Waker::noop()));
+        let downstream = Downstream::new(&turns);
+        (0..=MANY).for_each(|_| downstream.call_began());
+        turns.length.set(LONG + 1);
+        for at in 1..5 {
+            assert!(downstream.has_to_wait(&cx));
+            turns.number.set(at * PATIENCE);
+            assert!(!downstream.has_to_wait(&cx), "it is read once");
+        }
     }
 
     #[tokio::test(start_paused = true)]
