@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod frame;
 mod hpack;
+mod input;
 mod output;
 mod request;
 #[cfg(test)]

@@ -33,6 +33,16 @@ pub(super) mod flag {
     pub(in super::super) const PRIORITY: u8 = 0x20;
 }
 
+/// Settings (section 6.5.2).
+pub(super) mod setting {
+    pub(in super::super) const HEADER_TABLE_SIZE: u16 = 1;
+    pub(in super::super) const ENABLE_PUSH: u16 = 2;
+    pub(in super::super) const MAX_CONCURRENT_STREAMS: u16 = 3;
+    pub(in super::super) const INITIAL_WINDOW_SIZE: u16 = 4;
+    pub(in super::super) const MAX_FRAME_SIZE: u16 = 5;
+    pub(in super::super) const MAX_HEADER_LIST_SIZE: u16 = 6;
+}
+
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
