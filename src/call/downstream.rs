@@ -33,6 +33,8 @@ const AT_ONCE: u32 = 16;
 const MANY: u32 = 64;
 const FEW: u32 = 8;
 const WHILE: Duration = Duration::from_millis(200);
+/// Whoever had more than few calls in this time has not few now: most likely some have ended at once.
+const BEFORE: Duration = Duration::from_secs(2);
 /// More calls than this are a long line; and turns for which it may keep a connection from being read, a tenth of a
 /// second: calls that never stop working would keep their application from cancelling any.
 const LONG: u32 = 64;
@@ -117,7 +119,7 @@ impl Downstream {
         // Not where one begins: many that come at once are few at first.
         if calls.get() < FEW {
             let now = clock::now();
-            if !is_recent(more_than_few, now) {
+            if !is_within(BEFORE, more_than_few, now) {
                 turns.few.set(Some(now));
             }
         }
@@ -216,7 +218,7 @@ impl Shared {
     #[inline]
     fn has_many(&self) -> bool {
         let calls = self.calls.get();
-        calls > MANY || (calls > FEW && is_recent(&self.turns.few, clock::now()))
+        calls > MANY || (calls > FEW && is_within(WHILE, &self.turns.few, clock::now()))
     }
 
     /// Whether it was read not long ago; if so, `cx` is woken later.
@@ -308,9 +310,9 @@ impl Turns {
     }
 }
 
-/// Whether it was not long before `now`.
-fn is_recent(at: &Cell<Option<Instant>>, now: Instant) -> bool {
-    at.get().is_some_and(|at| now < at + WHILE)
+/// Whether it was no longer than this before `now`.
+fn is_within(time: Duration, at: &Cell<Option<Instant>>, now: Instant) -> bool {
+    at.get().is_some_and(|at| now < at + time)
 }
 
 #[cfg(test)]
@@ -455,7 +457,7 @@ mod tests {
         (0..=FEW).for_each(|_| former.call_began());
         (0..=FEW).for_each(|_| former.call_ended());
         assert!(!is_protected());
-        advance(WHILE).await;
+        advance(BEFORE).await;
         former.call_began();
         former.call_ended();
         assert!(is_protected());
