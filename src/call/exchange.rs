@@ -250,11 +250,11 @@ impl Exchange {
         under_pressure.then(|| if self.answer.is_held_up() { 0 } else { PIECE })
     }
 
-    /// Bytes of the answer that the caller has no room for; 0 while it is the endpoint that is waited
-    /// for.
-    pub fn waits_for_room(&mut self) -> u64 {
+    /// Bytes of the answer that the caller has no room for, and `cx` is woken when there are more; 0 while it is the
+    /// endpoint that is waited for.
+    pub fn waits_for_room(&mut self, cx: &mut Context<'_>) -> u64 {
         match &mut self.answer {
-            Answer::Here { pump, .. } => pump.waits_for_room(),
+            Answer::Here { pump, .. } => pump.waits_for_room(cx),
             Answer::Awaited(_) => 0,
         }
     }

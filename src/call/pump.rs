@@ -105,10 +105,10 @@ impl<S: Source> Pump<S> {
         !self.piece.is_empty()
     }
 
-    /// Bytes that have come and that the other side has no room for; 0 while it is the sender that is
-    /// waited for.
-    pub(super) fn waits_for_room(&mut self) -> u64 {
-        if self.piece.is_empty() { 0 } else { self.from.held() as u64 }
+    /// Bytes that have come and that the other side has no room for, and `cx` is woken when there are more; 0 while
+    /// it is the sender that is waited for.
+    pub(super) fn waits_for_room(&mut self, cx: &mut Context<'_>) -> u64 {
+        if self.piece.is_empty() { 0 } else { self.from.held(cx) as u64 }
     }
 
     /// Whether trailers have been handed over.

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     fmt,
     future::Future,
     pin::Pin,
@@ -29,8 +30,8 @@ pub trait Source {
     ) -> Poll<Result<Option<HeaderMap>, StreamError>>;
     /// Whether it is known that nothing more comes, not even trailers.
     fn is_end_stream(&self) -> bool;
-    /// Bytes that have come and have not been released.
-    fn held(&mut self) -> usize;
+    /// Bytes that have come and have not been released; `cx` is woken when there are more.
+    fn held(&mut self, cx: &mut Context<'_>) -> usize;
     /// So many bytes may be sent again.
     fn release(&mut self, bytes: usize);
 }
@@ -64,7 +65,7 @@ pub enum Awaited {
 #[derive(Debug)]
 pub enum Incoming {
     /// On a shared connection.
-    Shared(RecvStream),
+    Shared(SharedStream),
     /// On one of the call's own.
     Own(OwnStream),
 }
@@ -76,6 +77,14 @@ pub enum Outgoing {
     Shared(SendStream<Bytes>),
     /// On one of the call's own.
     Own(OwnStream),
+}
+
+/// One of the streams of a connection that calls share.
+#[derive(Debug)]
+pub struct SharedStream {
+    stream: RecvStream,
+    /// What has come while nobody took anything: h2 tells of more only once it has nothing left.
+    taken: VecDeque<Bytes>,
 }
 
 /// The one stream of a connection.
@@ -101,7 +110,10 @@ impl Awaited {
         match self {
             Self::Shared(response) => {
                 let (head, body) = ready!(Pin::new(response).poll(cx))?.into_parts();
-                Poll::Ready(Ok((head, Incoming::Shared(body))))
+                Poll::Ready(Ok((
+                    head,
+                    Incoming::Shared(SharedStream { stream: body, taken: VecDeque::new() }),
+                )))
             }
             Self::Own(OwnStream(link)) => {
                 let response = ready!(link.borrow_mut().poll_response())?;
@@ -132,7 +144,7 @@ impl Source for RecvStream {
     }
 
     #[inline]
-    fn held(&mut self) -> usize {
+    fn held(&mut self, _: &mut Context<'_>) -> usize {
         self.flow_control().used_capacity()
     }
 
@@ -143,11 +155,47 @@ impl Source for RecvStream {
     }
 }
 
+impl Source for SharedStream {
+    #[inline]
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+        match self.taken.pop_front() {
+            Some(part) => Poll::Ready(Some(Ok(part))),
+            None => Source::poll_data(&mut self.stream, cx),
+        }
+    }
+
+    #[inline]
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, StreamError>> {
+        Source::poll_trailers(&mut self.stream, cx)
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.taken.is_empty() && self.stream.is_end_stream()
+    }
+
+    fn held(&mut self, cx: &mut Context<'_>) -> usize {
+        // How it breaks is told again to whoever asks for the next part.
+        while let Poll::Ready(Some(Ok(part))) = self.stream.poll_data(cx) {
+            self.taken.push_back(part);
+        }
+        self.stream.flow_control().used_capacity()
+    }
+
+    #[inline]
+    fn release(&mut self, bytes: usize) {
+        Source::release(&mut self.stream, bytes);
+    }
+}
+
 impl Source for Incoming {
     #[inline]
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         match self {
-            Self::Shared(stream) => Source::poll_data(stream, cx),
+            Self::Shared(stream) => stream.poll_data(cx),
             Self::Own(OwnStream(link)) => link.borrow_mut().poll_data().map_err(StreamError::Own),
         }
     }
@@ -158,7 +206,7 @@ impl Source for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<HeaderMap>, StreamError>> {
         match self {
-            Self::Shared(stream) => Source::poll_trailers(stream, cx),
+            Self::Shared(stream) => stream.poll_trailers(cx),
             Self::Own(OwnStream(link)) => {
                 link.borrow_mut().poll_trailers().map_err(StreamError::Own)
             }
@@ -174,9 +222,9 @@ impl Source for Incoming {
     }
 
     #[inline]
-    fn held(&mut self) -> usize {
+    fn held(&mut self, cx: &mut Context<'_>) -> usize {
         match self {
-            Self::Shared(stream) => Source::held(stream),
+            Self::Shared(stream) => stream.held(cx),
             Self::Own(OwnStream(link)) => link.borrow().held(),
         }
     }
@@ -184,7 +232,7 @@ impl Source for Incoming {
     #[inline]
     fn release(&mut self, bytes: usize) {
         match self {
-            Self::Shared(stream) => Source::release(stream, bytes),
+            Self::Shared(stream) => stream.release(bytes),
             Self::Own(OwnStream(link)) => link.borrow_mut().release(bytes),
         }
     }

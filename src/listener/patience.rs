@@ -36,7 +36,7 @@ impl Patience {
         exchange: &mut Exchange,
         burden: &mut Burden,
     ) -> Poll<Breach> {
-        let held = exchange.waits_for_room();
+        let held = exchange.waits_for_room(cx);
         if held == 0 && self.0.is_none() {
             return Poll::Pending;
         }

@@ -161,9 +161,7 @@ async fn answers_wait_with_their_endpoints_where_much_waits_already_and_come_who
 #[tokio::test]
 async fn a_thousand_answers_that_nobody_reads_do_not_fill_the_memory() {
     const CALLS: u32 = 1_000;
-    // On a shared connection 128 KiB may come of each before anybody looks at it: of the gigabyte that they are asked
-    // for, an eighth.
-    for (tables, most) in [("", 24), ("[defaults]\nconnection = \"pooled\"", 128)] {
+    for tables in ["", "[defaults]\nconnection = \"pooled\""] {
         let (much, _echo, mut pillion) = giving(1 << 20, "", tables).await;
         let mut wire = Wire::connect(pillion.address()).await;
         let wide = Frame::new(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
@@ -171,11 +169,26 @@ async fn a_thousand_answers_that_nobody_reads_do_not_fill_the_memory() {
         let before = pillion.memory().0;
         let asked = endures_with_calls(&mut pillion, async {
             ask(&mut wire, CALLS).await;
-            much.until("all of them have come", |counts| counts.calls >= CALLS as usize).await;
+            until_no_more_come(&much).await;
         });
         asked.await;
         let grown = pillion.memory().1 - before;
-        assert!(grown < most << 20, "it grew by {} KiB", grown >> 10);
+        eprintln!("GREW {tables:?} {} KiB", grown >> 10);
+        // 15 and 20 MiB; what may come of each on a shared connection, 128 KiB, is an eighth of a gigabyte.
+        assert!(grown < 32 << 20, "it grew by {} KiB", grown >> 10);
+    }
+}
+
+/// Waits until all calls have come that will: those of an application that does not read are not all read.
+async fn until_no_more_come(backend: &Backend) {
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let calls = backend.counts().calls;
+        if calls > 0 && calls == last {
+            return;
+        }
+        last = calls;
     }
 }
 
