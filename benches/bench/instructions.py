@@ -81,7 +81,8 @@ def count(case: str, program: Path) -> Count:
         site = Site(proxy, str(program), "0", "1", 0, scratch, under=under)
         request = scratch / "request"
         request.write_bytes(backends.message(MESSAGE))
-        shape = load.Shape(8, 32, request, MESSAGE)
+        # Not more on a connection than are few: whether calls that connect take turns depends on the time.
+        shape = load.Shape(*((32, 8) if case == "fresh" else (8, 32)), request, MESSAGE)
         with site.running(case, MESSAGE) as running:
             load.run(running.url, shape, WARM_UP, site.load_cores)
             _control(running, "-i", "on")

@@ -113,7 +113,15 @@ impl Layout {
             what: format!("a service named {service}"),
         };
         let prefix = self.format.prefix(&self.root, service).ok_or_else(cannot)?;
-        self.format.encode(&prefix, service, record, lease)
+        let written = self.format.encode(&prefix, service, record, lease)?;
+        // A long id makes a long key, which nobody would read.
+        self.text(written.key.as_bytes(), written.value.as_bytes()).map_err(|reason| {
+            EncodeError::Cannot {
+                format: self.format.name(),
+                what: format!("what would not be read again: {reason}"),
+            }
+        })?;
+        Ok(written)
     }
 
     fn places<'a>(&self, key: &'a str) -> Places<'a> {

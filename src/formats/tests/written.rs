@@ -31,6 +31,18 @@ fn write(format: &str, root: &str, service: &str, record: &Record) -> Result<Wri
 }
 
 #[test]
+fn nothing_is_written_that_would_not_be_read() {
+    let with_id = |length| {
+        let record = Record { id: "x".repeat(length), ..record("10.0.0.1:80") };
+        write("kratos", "", "a", &record)
+    };
+    assert!(with_id(100).is_ok());
+    let refused = with_id(MAX_KEY).unwrap_err();
+    let why = "format kratos cannot hold what would not be read again: ";
+    assert!(refused.starts_with(why), "{refused}");
+}
+
+#[test]
 fn a_plain_record_is_written_as_the_framework_writes_it() {
     for (format, root, service, key, value) in [
         (
