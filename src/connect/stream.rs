@@ -182,7 +182,7 @@ impl Source for SharedStream {
         while let Poll::Ready(Some(Ok(part))) = self.stream.poll_data(cx) {
             self.taken.push_back(part);
         }
-        self.stream.flow_control().used_capacity()
+        Source::held(&mut self.stream, cx)
     }
 
     #[inline]
