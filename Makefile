@@ -57,11 +57,11 @@ instructions: ## what a call costs in instructions, against benches/instructions
 	cargo build --profile quick -p pillion
 	benches/instructions
 
-attacks: ## what attacks do to calls beside them and to memory, into docs/security.md; a quarter of an hour; ARGS="--rounds 1 --only PING" for a look
+attacks: ## what attacks do to calls beside them and to memory, into docs/security.md; half an hour; ARGS="--rounds 1 --only PING" for a look
 	tools/setup bench
 	cargo build --profile quick -p pillion
 	cargo build --profile quick -p pillion-load
-	benches/attacks $(or $(ARGS),--write)
+	@set -ex; for mode in fresh pooled; do benches/attacks --mode $$mode $(or $(ARGS),--write); done
 
 release: ## target/release/pillion, optimised by a profile of itself under load; takes a quarter of an hour
 	tools/setup

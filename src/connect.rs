@@ -15,8 +15,10 @@ mod stream;
 mod upstream;
 mod vigil;
 mod warm;
+mod wires;
 
 pub use dial::DialError;
 pub use probe::{answers, open};
 pub use stream::{Awaited, Incoming, Outgoing, OwnStream, Sink, Source, StreamError};
 pub use upstream::{Connector, Dialing, Upstream};
+pub use wires::Wires;

@@ -8,7 +8,7 @@ use crate::{
     access_log::AccessLog,
     balance::Tables,
     call::{Call, CallError, Reply},
-    connect::Connector,
+    connect::{Connector, Wires},
     discovery::Directory,
     drain::Drain,
     limit::Gates,
@@ -54,6 +54,7 @@ pub struct Parts {
 pub fn chain(
     parts: &Parts,
     drain: Rc<Drain>,
+    wires: Rc<Wires>,
 ) -> impl Service<Box<Call>, Response = Reply, Error = CallError, Future: 'static> + Clone + use<> {
     let Parts { metrics, live, tables, reports, .. } = parts;
     let views = Views::new(metrics, Arc::clone(live), tables.clone(), reports.clone());
@@ -61,7 +62,8 @@ pub fn chain(
     let followed = Rc::new(Followed::new(Arc::clone(live)));
     let (log, recent) = (parts.access_log.clone(), parts.recent.clone());
     let observe = ObserveLayer::new(Rc::clone(&views), Rc::clone(&followed), log, recent);
-    let connect = ConnectLayer::new(Connector::new(parts.clients.clone()), parts.directory.clone());
+    let connect =
+        ConnectLayer::new(Connector::new(parts.clients.clone(), wires), parts.directory.clone());
     ServiceBuilder::new()
         .layer(observe)
         .layer(AdmitLayer::new(drain, parts.gates.clone()))

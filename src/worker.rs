@@ -164,7 +164,7 @@ async fn run(
         turns: Rc::default(),
         memory: parts.memory.clone(),
     };
-    let chain = chain(&parts, Rc::clone(&worker.drain));
+    let chain = chain(&parts, Rc::clone(&worker.drain), worker.turns.wires());
     let relieving = worker.clone();
     spawn_local(again(Task::Worker, move || relieve(relieving.clone())));
     let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);

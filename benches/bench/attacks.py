@@ -34,7 +34,8 @@ PROGRAM = ROOT / "target" / "quick" / "pillion"
 LOAD = ROOT / "target" / "quick" / tool.PROGRAM
 DOCUMENT = ROOT / "docs" / "security.md"
 FIGURES = ROOT / "docs" / "attacks.json"
-BEGIN = "<!-- figures: written by `make attacks`, do not edit -->"
+MODES = ["fresh", "warm", "pooled"]
+BEGIN = "<!-- figures of {mode}: written by `make attacks`, do not edit -->"
 PROXY, OTHERS = "0", "1"
 """Cores: the proxy has one to itself, so that nobody waits for anything else."""
 FIRST, LAST = ("chrt", "--fifo", "1"), ("chrt", "--idle", "0")
@@ -100,7 +101,7 @@ def main() -> int:
         found.append(finding)
         print(row(*cells(finding)), flush=True)
     if options.write:
-        write(found)
+        write(options.mode, found)
     bad = [f for f in found if f.grown > PROMISED or f.failed]
     for finding in bad:
         text = f"{finding.grown:.1f} MiB, {finding.failed} calls failed"
@@ -225,13 +226,17 @@ def row(*texts: str) -> str:
     return texts[0].ljust(48) + "".join(text.rjust(13) for text in texts[1:])
 
 
-def write(found: list[Finding]) -> None:
-    """Puts the figures into the document, and beside it."""
-    FIGURES.write_text(json.dumps([asdict(finding) for finding in found], indent=1) + "\n")
+def write(mode: str, found: list[Finding]) -> None:
+    """Puts the figures of a mode into the document, and beside it."""
+    figures = json.loads(FIGURES.read_text())
+    figures[mode] = [asdict(finding) for finding in found]
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     lines = ["| " + " | ".join(NAMES) + " |", "|" + "---|" * len(NAMES)]
     lines += ["| " + " | ".join(cells(finding)) + " |" for finding in found]
     text = DOCUMENT.read_text()
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    mark = BEGIN.format(mode=mode)
+    begin = text.index(mark) + len(mark)
+    end = text.index(END, begin)
     DOCUMENT.write_text(text[:begin] + "\n" + "\n".join(lines) + "\n" + text[end:])
 
 
@@ -241,7 +246,7 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--program", type=Path, default=PROGRAM, help="default %(default)s")
     parser.add_argument("--load", type=Path, default=LOAD, help="default %(default)s")
-    parser.add_argument("--mode", default="fresh", choices=["fresh", "warm", "pooled"])
+    parser.add_argument("--mode", default="fresh", choices=MODES)
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each half of a round")
     parser.add_argument("--only", action="append", help="attacks whose name has this in it")

@@ -53,16 +53,22 @@ class Attacks(unittest.TestCase):
         self.assertEqual(literal[:11], b"\x40\x06x-bomb\x7f\xa1\x1e")
         self.assertEqual(len(literal), 11 + 4_000)
 
-    def test_figures_go_between_the_marks_and_nothing_else_changes(self):
+    def test_figures_go_between_the_marks_of_their_mode_and_nothing_else_changes(self):
         finding = attacks.Finding("PING", 900, 1_800, 2.0, 0, 1.5, 0.5, 1_200, 1_199, 0.3)
         with tempfile.TemporaryDirectory() as folder:
             document, figures = Path(folder, "security.md"), Path(folder, "attacks.json")
-            document.write_text(f"before\n{attacks.BEGIN}\nold\n{attacks.END}\nafter\n")
+            marks = [attacks.BEGIN.format(mode=mode) for mode in ["fresh", "pooled"]]
+            sections = [f"{mark}\nold\n{attacks.END}\n" for mark in marks]
+            document.write_text("before\n" + "".join(sections) + "after\n")
+            figures.write_text(json.dumps({"fresh": ["kept"]}))
             with mock.patch.multiple(attacks, DOCUMENT=document, FIGURES=figures):
-                attacks.write([finding])
+                attacks.write("pooled", [finding])
             text = document.read_text()
             self.assertTrue(text.startswith("before\n") and text.endswith("after\n"))
             row = "| PING | 0.90 ms | 1.80 ms | 2.00 | 1.5 | 0.5 | 0.30 | 1,199 of 1,200 |"
             self.assertIn(row, text)
-            self.assertNotIn("old", text)
-            self.assertEqual(json.loads(figures.read_text())[0]["attack"], "PING")
+            self.assertEqual(text.count("old"), 1)
+            self.assertIn(sections[0], text)
+            written = json.loads(figures.read_text())
+            self.assertEqual(written["pooled"][0]["attack"], "PING")
+            self.assertEqual(written["fresh"], ["kept"])

@@ -1,9 +1,10 @@
 //! The connection of an application, as its calls see it; and how the calls of those with many take turns.
 //!
 //! A thousand calls that come, are answered or end at once are 20 ms of work for a worker, if each has a connection
-//! to its endpoint. Those that come on other connections do not wait so long: once much has been done for connections
-//! with many calls, their calls stand in line, one of each connection after the other, and get on by short turns,
-//! between which the worker looks what has come. While the line is long such connections are hardly read from.
+//! to its endpoint, and 5 ms on shared ones. Those that come on other connections do not wait so long: once much has
+//! been done for connections with many calls, their calls stand in line, one of each connection after the other, and
+//! get on by short turns, between which the worker looks what has come. While the line is long such connections are
+//! hardly read from; and while there is one, shared connections to endpoints that bring much are read one at a time.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,14 +21,17 @@ use tokio::{
 
 use crate::{
     clock,
+    connect::Wires,
     panics::{Task, again},
 };
 
-/// No call is begun on in a turn after this. Most polls take 10 to 30 us.
+/// No call is begun on in a turn after this. Most polls take 10 to 30 us, and 5 on shared connections.
 const TURN: Duration = Duration::from_micros(60);
-/// Polls of calls with connections of their own that may be made for connections with many calls before there are
-/// turns.
-const AT_ONCE: u32 = 16;
+/// What may be done for connections with many calls before there are turns; and what a poll of a call counts, on a
+/// connection to an endpoint that is shared, and on one of its own.
+const AT_ONCE: u32 = 64;
+const ON_SHARED: u32 = 2;
+const ON_OWN: u32 = 4;
 /// More calls than this are many; and than this, for a while after somebody who has no more had an answer. Turns cost a
 /// busy worker up to a quarter, for less is read and written at a time, so there are none where nobody is better off.
 const MANY: u32 = 64;
@@ -70,9 +74,8 @@ pub struct Turns {
     few: Cell<Option<Instant>>,
     /// What was done for connections with many calls since everybody else has had a turn.
     work: Cell<u32>,
-    /// Connections with calls that wait, and how many calls that are.
+    /// Connections with calls that wait.
     line: RefCell<VecDeque<Rc<Shared>>>,
-    length: Cell<u32>,
     /// Connections that are not read from for the length of the line.
     held: RefCell<Vec<Waker>>,
     /// Which turn this is, and when it is over.
@@ -80,13 +83,15 @@ pub struct Turns {
     ends: Cell<Option<Instant>>,
     /// Whether there is somebody who begins them.
     is_kept: Cell<bool>,
+    /// How many calls wait, and what waits for them.
+    wires: Rc<Wires>,
 }
 
 /// The part of one call in the turns of its connection.
 #[derive(Debug)]
 pub struct Turn {
-    /// Whether it has a connection for itself.
-    costs: bool,
+    /// What a poll of it counts.
+    weight: u32,
     /// How many will have been woken when it is; none while it does not wait.
     place: Option<u64>,
 }
@@ -147,14 +152,14 @@ impl Downstream {
 
     /// Whether no more of it is to be read, for the line is long. It is woken when that is over.
     pub fn has_to_wait(&self, cx: &Context<'_>) -> bool {
-        self.0.turns.length.get() > LONG && self.0.has_many() && self.0.has_been_read(cx)
+        self.0.turns.wires.calls() > LONG && self.0.has_many() && self.0.has_been_read(cx)
     }
 }
 
 impl Turn {
     /// For a call of `downstream` that has just been put on the chain.
     pub fn new(downstream: &Downstream) -> Self {
-        let mut turn = Self { costs: false, place: None };
+        let mut turn = Self { weight: ON_SHARED, place: None };
         turn.count(&downstream.0);
         turn
     }
@@ -169,7 +174,7 @@ impl Turn {
         poll: impl FnOnce(&mut Context<'_>) -> T,
     ) -> Option<T> {
         let shared = &downstream.0;
-        let waits = self.costs && (self.place.is_some() || shared.has_had_its_turn());
+        let waits = self.place.is_some() || shared.has_had_its_turn();
         if waits && !self.has_come(shared, cx) {
             return None;
         }
@@ -186,10 +191,10 @@ impl Turn {
     fn count(&mut self, shared: &Shared) {
         if shared.dials.get() {
             shared.dials.set(false);
-            self.costs = true;
+            self.weight = ON_OWN;
         }
-        if self.costs && shared.has_many() {
-            Turns::count(&shared.turns);
+        if shared.has_many() {
+            Turns::count(&shared.turns, self.weight);
         }
     }
 
@@ -218,7 +223,7 @@ impl Shared {
     #[inline]
     fn has_many(&self) -> bool {
         let calls = self.calls.get();
-        calls > MANY || (calls > FEW && is_within(WHILE, &self.turns.few, clock::now()))
+        calls > MANY || (calls > FEW && self.turns.somebody_has_few())
     }
 
     /// Whether it was read not long ago; if so, `cx` is woken later.
@@ -237,14 +242,24 @@ impl Shared {
     }
 
     fn has_had_its_turn(&self) -> bool {
-        (self.turns.work.get() >= AT_ONCE || self.turns.length.get() > 0) && self.has_many()
+        (self.turns.work.get() >= AT_ONCE || self.turns.wires.calls() > 0) && self.has_many()
     }
 }
 
 impl Turns {
+    /// Shared connections to endpoints, of which those that bring much wait for the calls in line.
+    pub fn wires(&self) -> Rc<Wires> {
+        Rc::clone(&self.wires)
+    }
+
+    /// Whether a connection with few calls had an answer not long ago.
+    fn somebody_has_few(&self) -> bool {
+        self.few.get().is_some() && is_within(WHILE, &self.few, clock::now())
+    }
+
     /// A call has been worked on.
-    fn count(turns: &Rc<Self>) {
-        turns.work.update(|work| work + 1);
+    fn count(turns: &Rc<Self>, weight: u32) {
+        turns.work.update(|work| work + weight);
         // Not for each: there may be no more for a while.
         if turns.work.get() >= AT_ONCE / 2 {
             Self::begin(turns);
@@ -253,7 +268,7 @@ impl Turns {
 
     /// A call waits; of this connection, if no other of it does.
     fn line_up(turns: &Rc<Self>, connection: Option<&Rc<Shared>>) {
-        turns.length.update(|length| length + 1);
+        turns.wires.call_waits();
         turns.line.borrow_mut().extend(connection.cloned());
         Self::begin(turns);
     }
@@ -274,9 +289,9 @@ impl Turns {
             self.work.set(0);
             self.number.update(|number| number.wrapping_add(1));
             self.ends.set(Some(clock::now() + TURN));
-            self.is_kept.set(self.length.get() > 0);
+            self.is_kept.set(self.wires.calls() > 0);
             self.wake_next();
-            if self.length.get() <= LONG / 2 || self.number.get().is_multiple_of(PATIENCE) {
+            if self.wires.calls() <= LONG / 2 || self.number.get().is_multiple_of(PATIENCE) {
                 self.read_on();
             }
         }
@@ -294,7 +309,7 @@ impl Turns {
         let Some(first) = self.line.borrow_mut().pop_front() else { return };
         let call = first.waiting.borrow_mut().pop_front();
         first.woken.update(|woken| woken + 1);
-        self.length.update(|length| length - 1);
+        self.wires.call_goes_on();
         if !first.waiting.borrow().is_empty() {
             self.line.borrow_mut().push_back(first);
         }

@@ -259,6 +259,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the connection to the endpoint is shared: what comes on it cannot be left unread.
+    pub const fn is_shared(&self) -> bool {
+        self.upstream.is_shared()
+    }
+
     /// Bytes of the answer that were handed over to the caller.
     pub const fn handed_over(&self) -> u64 {
         match &self.answer {

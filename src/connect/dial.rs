@@ -19,6 +19,7 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     gather::{Gather, Probed, Reins},
     names,
+    wires::Portion,
 };
 use crate::{
     config::{Policy, Ready},
@@ -251,11 +252,12 @@ pub(super) async fn connected<T>(
     Ok(connected)
 }
 
-/// Connects to `endpoint`, for calls that will share the connection.
+/// Connects to `endpoint`, for calls that will share the connection, which is read by the `portion`.
 pub(super) async fn dial(
     endpoint: &Endpoint,
     manner: &Manner,
     metrics: &ServiceMetrics,
+    portion: Portion,
 ) -> Result<Dialed, DialError> {
     let address = || endpoint.record.address.to_string();
     let ready = manner.ready;
@@ -264,7 +266,7 @@ pub(super) async fn dial(
         let reins = Reins::default();
         reins.hold(true);
         reins.probe(manner.host_timeout);
-        let gather = Gather::new(stream, reins.clone());
+        let gather = Gather::new(stream, reins.clone(), portion);
         let (mut send, mut wire) =
             handshake(gather, ready).await.map_err(|error| failed(&error, address()))?;
         if ready == Ready::Settings {

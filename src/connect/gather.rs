@@ -12,6 +12,8 @@ use std::{
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::wires::Portion;
+
 /// Most bytes that wait: the preface (24, RFC 9113 section 3.4), the first SETTINGS and the update of the
 /// connection's window (at most 9 + 36 and 13), and an acknowledgement of SETTINGS (9) and of a PING (17).
 const MOST_HELD: usize = 128;
@@ -59,11 +61,12 @@ pub(super) struct Gather<T> {
     reins: Reins,
     /// Whether the peer has said anything yet.
     heard: bool,
+    portion: Portion,
 }
 
 impl<T> Gather<T> {
-    pub(super) const fn new(inner: T, reins: Reins) -> Self {
-        Self { inner, held: SmallVec::new_const(), reins, heard: false }
+    pub(super) const fn new(inner: T, reins: Reins, portion: Portion) -> Self {
+        Self { inner, held: SmallVec::new_const(), reins, heard: false, portion }
     }
 }
 
@@ -156,7 +159,12 @@ impl<T: AsyncRead + AsyncWrite + Probed + Unpin> AsyncRead for Gather<T> {
         {
             tracing::debug!(%error, "the system does not watch an endpoint");
         }
+        if self.portion.is_over(cx) {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.portion.came(buf.filled().len() - before);
         self.heard |= read.is_ready();
         // The peer may be waiting for the preface. Where it cannot be written now, that wakes, too.
         if !self.heard
@@ -175,6 +183,10 @@ mod tests {
 
     use super::*;
 
+    fn portion() -> Portion {
+        Portion::new(&Rc::default())
+    }
+
     impl Probed for DuplexStream {
         fn probe(&self, _: Duration) -> io::Result<()> {
             Ok(())
@@ -188,7 +200,7 @@ mod tests {
         for width in [1, 7, 24, 30, 100] {
             let (near, mut far) = tokio::io::duplex(width);
             let reins = Reins::default();
-            let mut gather = Gather::new(near, reins.clone());
+            let mut gather = Gather::new(near, reins.clone(), portion());
             let writer = async move {
                 reins.hold(true);
                 gather.write_all(PREFACE).await.unwrap();
@@ -211,7 +223,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(100);
         let reins = Reins::default();
         reins.hold(true);
-        let mut gather = Gather::new(near, reins);
+        let mut gather = Gather::new(near, reins, portion());
         gather.write_all(PREFACE).await.unwrap();
         let (mut settings, mut bytes) = ([0; 8], [0; 24]);
         let (read, ()) = tokio::join!(gather.read(&mut settings), async {
@@ -226,7 +238,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(100);
         let reins = Reins::default();
         reins.hold(true);
-        let mut gather = Gather::new(near, reins.clone());
+        let mut gather = Gather::new(near, reins.clone(), portion());
         gather.write_all(PREFACE).await.unwrap();
         far.write_all(b"SETTINGS").await.unwrap();
         let mut bytes = [0; 32];
@@ -245,7 +257,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(100);
         let reins = Reins::default();
         reins.hold(true);
-        let mut gather = Gather::new(near, reins.clone());
+        let mut gather = Gather::new(near, reins.clone(), portion());
         gather.write_all(b"ACK").await.unwrap();
         gather.flush().await.unwrap();
         let mut bytes = [0; 3];

@@ -30,6 +30,7 @@ use tokio::{
 use super::{
     dial::{DialError, Dialed, Manner, Wire, dial},
     peer::{Key, Peer},
+    wires::{Portion, Wires},
 };
 use crate::{
     clock,
@@ -57,6 +58,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Pool {
     endpoints: RefCell<HashMap<Key, Rc<Connections>, foldhash::fast::RandomState>>,
     sweeping: Cell<bool>,
+    wires: Rc<Wires>,
 }
 
 /// Connections to one endpoint.
@@ -103,6 +105,11 @@ pub(super) struct Lease {
 }
 
 impl Pool {
+    /// No connection yet; those that come will be among `wires`.
+    pub(super) fn new(wires: Rc<Wires>) -> Self {
+        Self { wires, ..Self::default() }
+    }
+
     /// A place on a connection that is there and has room.
     pub(super) fn take(&self, endpoint: &Endpoint, terms: Option<&Arc<Terms>>) -> Option<Lease> {
         let endpoints = self.endpoints.borrow();
@@ -161,8 +168,9 @@ impl Pool {
         connections.dialing.update(|dialing| dialing + 1);
         let (connections, endpoint) = (Rc::clone(connections), Arc::clone(endpoint));
         let (metrics, manner) = (Rc::clone(metrics), manner.clone());
+        let portion = Portion::new(&self.wires);
         spawn_local(async move {
-            let dialing = dial(&endpoint, &manner, &metrics);
+            let dialing = dial(&endpoint, &manner, &metrics, portion);
             let dialed = Caught::new(Task::Upstream, dialing).await;
             connections.dialing.update(|dialing| dialing - 1);
             match dialed.unwrap_or_else(|Panicked| Err(DialError::panicked(&endpoint))) {

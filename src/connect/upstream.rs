@@ -10,6 +10,7 @@ use super::{
     pool::{Lease, Pool},
     stream::{Awaited, Outgoing, StreamError},
     warm::Warm,
+    wires::Wires,
 };
 use crate::{
     config::{Connection, Policy},
@@ -45,9 +46,9 @@ enum Kept {
 }
 
 impl Connector {
-    /// No connection yet; TLS by `clients`.
-    pub fn new(clients: Clients) -> Self {
-        Self { pool: Rc::default(), warm: Rc::default(), clients }
+    /// No connection yet; TLS by `clients`. Those that are shared will be among `wires`.
+    pub fn new(clients: Clients, wires: Rc<Wires>) -> Self {
+        Self { pool: Rc::new(Pool::new(wires)), warm: Rc::default(), clients }
     }
 
     /// A connection that is there already, without waiting.
@@ -173,6 +174,11 @@ impl Upstream {
         if let Kept::Own(own) = &self.kept {
             own.flush(cx);
         }
+    }
+
+    /// Whether other calls go on it, too.
+    pub const fn is_shared(&self) -> bool {
+        matches!(&self.kept, Kept::Shared(_))
     }
 
     /// Whether the call is the first of many on a connection: it tells the endpoint the names of

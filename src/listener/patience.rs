@@ -40,7 +40,7 @@ impl Patience {
         if held == 0 && self.0.is_none() {
             return Poll::Pending;
         }
-        if burden.exceeds_with(held) {
+        if burden.exceeds_with(held, exchange.is_shared()) {
             return Poll::Ready(Breach::Buffered);
         }
         let taken = exchange.handed_over();

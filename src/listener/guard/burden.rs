@@ -19,6 +19,9 @@ const UNWRITTEN: u64 = 64 << 10;
 /// Part of `max_buffered` from which on answers wait with their endpoints: far more than whoever reads leaves lying,
 /// and little where nobody does, for a thousand answers come on top of it with what is read of them at a time.
 const PRESSES: u64 = 8;
+/// Part of `max_buffered` that may wait where a connection to an endpoint is shared: nothing can be left with the
+/// endpoint there, so more is on its way, and it waits in the buffers that it came in, a quarter larger than itself.
+const SHARED: u64 = 2;
 /// Connections that are ended at a time, by one worker.
 const AT_ONCE: usize = 4;
 
@@ -40,13 +43,15 @@ impl Burden {
         Self { guard: Rc::clone(guard), head, waiting: 0, handed: 0 }
     }
 
-    /// Whether this is too much for the connection: so much of the call's answer waits.
-    pub(in crate::listener) fn exceeds_with(&mut self, waiting: u64) -> bool {
+    /// Whether this is too much for the connection: so much of the call's answer waits, which may come on a connection
+    /// that others share.
+    pub(in crate::listener) fn exceeds_with(&mut self, waiting: u64, is_shared: bool) -> bool {
         if waiting != self.waiting {
             let more = waiting > self.waiting;
             self.guard.hold(waiting, self.waiting);
             self.waiting = waiting;
-            return more && self.guard.held.get() > self.guard.limits.max_buffered;
+            let most = self.guard.limits.max_buffered / if is_shared { SHARED } else { 1 };
+            return more && self.guard.held.get() > most;
         }
         false
     }
@@ -154,11 +159,16 @@ mod tests {
     fn the_call_that_brings_more_than_may_wait_is_told_so() {
         let guard = guard(10_000);
         let (mut one, mut other) = (Burden::new(&guard, 100), Burden::new(&guard, 100));
-        assert!(!one.exceeds_with(1_000) && !guard.downstream.is_under_pressure());
-        assert!(!one.exceeds_with(1_100) && guard.downstream.is_under_pressure(), "an eighth");
-        assert!(!other.exceeds_with(8_700), "as much as may wait");
-        assert!(other.exceeds_with(8_701));
-        assert!(!one.exceeds_with(1_099), "who takes something is not to blame");
+        assert!(!one.exceeds_with(1_000, false) && !guard.downstream.is_under_pressure());
+        assert!(
+            !one.exceeds_with(1_100, false) && guard.downstream.is_under_pressure(),
+            "an eighth"
+        );
+        assert!(!other.exceeds_with(3_700, true), "as much as may wait on shared connections");
+        assert!(other.exceeds_with(3_701, true));
+        assert!(!other.exceeds_with(8_700, false), "as much as may wait");
+        assert!(other.exceeds_with(8_701, false));
+        assert!(!one.exceeds_with(1_099, false), "who takes something is not to blame");
         drop((one, other));
         assert_eq!((guard.held.get(), guard.downstream.calls()), (0, 0));
         assert!(!guard.downstream.is_under_pressure());
