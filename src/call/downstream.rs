@@ -2,7 +2,7 @@
 //!
 //! A thousand calls that come, are answered or end at once are 20 ms of work for a worker, if each has a connection
 //! to its endpoint, and 5 ms on shared ones. Those that come on other connections do not wait so long: once much has
-//! been done for connections with many calls, their calls stand in line, one of each connection after the other, and
+//! been done for connections with many calls, their calls stand in line, those of one connection after those of the other, and
 //! get on by short turns, between which the worker looks what has come. While the line is long such connections are
 //! hardly read from; and while there is one, shared connections to endpoints that bring much are read one at a time.
 
@@ -25,15 +25,46 @@ use crate::{
     panics::{Task, again},
 };
 
-/// No call is begun on in a turn after this. Most polls take 10 to 30 us, and 5 on shared connections.
-const TURN: Duration = Duration::from_micros(60);
-/// What may be done for connections with many calls before there are turns; and what a poll of a call counts, on a
-/// connection to an endpoint that is shared, and on one of its own.
+/// How a call goes to its endpoint, of which the cost of a poll depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// On a connection for itself, which it reads and writes: 10 to 30 us a poll.
+    Own,
+    /// On a shared one: 5 us a poll, and what many calls say goes out together, which turns make fewer of.
+    Shared,
+}
+
+impl Way {
+    /// No call is begun on in a turn after this.
+    const fn turn(self) -> Duration {
+        match self {
+            Self::Own => Duration::from_micros(60),
+            Self::Shared => Duration::from_micros(250),
+        }
+    }
+
+    /// Calls that are woken together, so that what they say goes out together.
+    const fn together(self) -> u32 {
+        match self {
+            Self::Own => 2,
+            Self::Shared => 16,
+        }
+    }
+
+    /// What a poll counts.
+    const fn weight(self) -> u32 {
+        match self {
+            Self::Own => 4,
+            Self::Shared => 1,
+        }
+    }
+}
+
+/// What may be done for connections with many calls before there are turns.
 const AT_ONCE: u32 = 64;
-const ON_SHARED: u32 = 2;
-const ON_OWN: u32 = 4;
-/// More calls than this are many; and than this, for a while after somebody who has no more had an answer. Turns cost a
-/// busy worker up to a quarter, for less is read and written at a time, so there are none where nobody is better off.
+/// More calls than this are many, if they have connections of their own; and than this, for a while after somebody who
+/// has no more had an answer. Turns cost a busy worker up to a quarter, for less is read and written at a time, so
+/// there are none where nobody is better off.
 const MANY: u32 = 64;
 const FEW: u32 = 8;
 const WHILE: Duration = Duration::from_millis(200);
@@ -78,9 +109,12 @@ pub struct Turns {
     line: RefCell<VecDeque<Rc<Shared>>>,
     /// Connections that are not read from for the length of the line.
     held: RefCell<Vec<Waker>>,
-    /// Which turn this is, and when it is over.
+    /// Which turn this is, and when it began.
     number: Cell<u32>,
-    ends: Cell<Option<Instant>>,
+    began: Cell<Option<Instant>>,
+    /// Calls that were woken in it and have not been polled; and how many are woken at the next one's beginning.
+    woken: Cell<u32>,
+    together: Cell<u32>,
     /// Whether there is somebody who begins them.
     is_kept: Cell<bool>,
     /// How many calls wait, and what waits for them.
@@ -90,8 +124,7 @@ pub struct Turns {
 /// The part of one call in the turns of its connection.
 #[derive(Debug)]
 pub struct Turn {
-    /// What a poll of it counts.
-    weight: u32,
+    way: Way,
     /// How many will have been woken when it is; none while it does not wait.
     place: Option<u64>,
 }
@@ -147,19 +180,19 @@ impl Downstream {
 
     /// Whether others are to have a turn before more of its calls get on.
     pub fn has_had_its_turn(&self) -> bool {
-        self.0.has_had_its_turn()
+        self.0.has_had_its_turn(Way::Own)
     }
 
     /// Whether no more of it is to be read, for the line is long. It is woken when that is over.
     pub fn has_to_wait(&self, cx: &Context<'_>) -> bool {
-        self.0.turns.wires.calls() > LONG && self.0.has_many() && self.0.has_been_read(cx)
+        self.0.turns.wires.calls() > LONG && self.0.has_many(Way::Own) && self.0.has_been_read(cx)
     }
 }
 
 impl Turn {
     /// For a call of `downstream` that has just been put on the chain.
     pub fn new(downstream: &Downstream) -> Self {
-        let mut turn = Self { weight: ON_SHARED, place: None };
+        let mut turn = Self { way: Way::Shared, place: None };
         turn.count(&downstream.0);
         turn
     }
@@ -174,14 +207,14 @@ impl Turn {
         poll: impl FnOnce(&mut Context<'_>) -> T,
     ) -> Option<T> {
         let shared = &downstream.0;
-        let waits = self.place.is_some() || shared.has_had_its_turn();
+        let waits = self.place.is_some() || shared.has_had_its_turn(self.way);
         if waits && !self.has_come(shared, cx) {
             return None;
         }
         let polled = poll(cx);
         self.count(shared);
         if waits {
-            shared.turns.go_on();
+            shared.turns.go_on(self.way);
         }
         Some(polled)
     }
@@ -191,10 +224,10 @@ impl Turn {
     fn count(&mut self, shared: &Shared) {
         if shared.dials.get() {
             shared.dials.set(false);
-            self.weight = ON_OWN;
+            self.way = Way::Own;
         }
-        if shared.has_many() {
-            Turns::count(&shared.turns, self.weight);
+        if shared.has_many(self.way) {
+            Turns::count(&shared.turns, self.way.weight());
         }
     }
 
@@ -221,9 +254,9 @@ impl Turn {
 impl Shared {
     /// Whether its calls are too many to be worked on at once.
     #[inline]
-    fn has_many(&self) -> bool {
+    fn has_many(&self, way: Way) -> bool {
         let calls = self.calls.get();
-        calls > MANY || (calls > FEW && self.turns.somebody_has_few())
+        calls > FEW && ((calls > MANY && way == Way::Own) || self.turns.somebody_has_few())
     }
 
     /// Whether it was read not long ago; if so, `cx` is woken later.
@@ -241,8 +274,8 @@ impl Shared {
         true
     }
 
-    fn has_had_its_turn(&self) -> bool {
-        (self.turns.work.get() >= AT_ONCE || self.turns.wires.calls() > 0) && self.has_many()
+    fn has_had_its_turn(&self, way: Way) -> bool {
+        (self.turns.work.get() >= AT_ONCE || self.turns.wires.calls() > 0) && self.has_many(way)
     }
 }
 
@@ -288,32 +321,51 @@ impl Turns {
             yield_now().await;
             self.work.set(0);
             self.number.update(|number| number.wrapping_add(1));
-            self.ends.set(Some(clock::now() + TURN));
+            self.began.set(Some(clock::now()));
             self.is_kept.set(self.wires.calls() > 0);
-            self.wake_next();
+            self.next_connection();
+            self.wake_some(self.together.get().max(1));
             if self.wires.calls() <= LONG / 2 || self.number.get().is_multiple_of(PATIENCE) {
                 self.read_on();
             }
         }
     }
 
-    /// A call has been polled in its turn: the next one is woken, unless the turn is over.
-    fn go_on(&self) {
-        if self.ends.get().is_some_and(|ends| clock::now() < ends) {
-            self.wake_next();
+    /// A call has been polled in its turn: after the last that was woken come others, unless the turn is over.
+    fn go_on(&self, way: Way) {
+        self.together.set(way.together());
+        self.woken.update(|woken| woken.saturating_sub(1));
+        if self.woken.get() == 0 && is_within(way.turn(), &self.began, clock::now()) {
+            self.wake_some(way.together());
         }
     }
 
-    /// Wakes a call of the connection that is first in line, which then is the last.
+    /// Wakes so many calls, if there are.
+    fn wake_some(&self, most: u32) {
+        let calls = most.min(self.wires.calls());
+        self.woken.set(calls);
+        (0..calls).for_each(|_| self.wake_next());
+    }
+
+    /// The connection that had the last turn is the last in line.
+    fn next_connection(&self) {
+        let mut line = self.line.borrow_mut();
+        if !line.is_empty() {
+            line.rotate_left(1);
+        }
+    }
+
+    /// Wakes a call of the connection that is first in line, and stays so: what calls of one connection say goes out
+    /// together.
     fn wake_next(&self) {
-        let Some(first) = self.line.borrow_mut().pop_front() else { return };
+        let Some(first) = self.line.borrow().front().cloned() else { return };
         let call = first.waiting.borrow_mut().pop_front();
         first.woken.update(|woken| woken + 1);
         self.wires.call_goes_on();
-        if !first.waiting.borrow().is_empty() {
-            self.line.borrow_mut().push_back(first);
+        if first.waiting.borrow().is_empty() {
+            self.line.borrow_mut().pop_front();
         }
-        // Where it has gone meanwhile, the others go on with the next turn.
+        // Where it has gone meanwhile, others go on with the next turn.
         call.into_iter().for_each(Waker::wake);
     }
 

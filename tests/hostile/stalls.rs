@@ -109,7 +109,8 @@ async fn small_answers_that_are_not_taken_end_with_their_connection() {
 
 #[tokio::test]
 async fn the_call_that_brings_more_than_may_wait_is_ended() {
-    let limits = "max_buffered = \"1MiB\"";
+    // Half of it, on shared connections.
+    let limits = "max_buffered = \"2MiB\"";
     let shared = "[defaults]\nconnection = \"pooled\"";
     let (_much, _echo, mut pillion) = giving(200_000, limits, shared).await;
     // As many as fit.

@@ -9,9 +9,9 @@ use super::*;
 
 /// What a poll of a call takes.
 const POLL: Duration = Duration::from_micros(20);
-/// Polls in one turn, of which the last ends after it; and what a connection may do at once before.
-const IN_TURN: u32 = 3;
-const MOST: u32 = AT_ONCE / ON_OWN + IN_TURN;
+/// Polls in one turn, of which the last two are woken before it ends; and what a connection may do at once before.
+const IN_TURN: u32 = 4;
+const MOST: u32 = AT_ONCE / Way::Own.weight() + IN_TURN;
 
 /// Calls of one connection; how often each was polled.
 struct Calls {
@@ -184,20 +184,30 @@ fn a_long_line_keeps_a_connection_from_being_read_for_a_while_and_not_for_ever()
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_on_shared_connections_take_turns_once_they_have_done_as_much() {
+async fn calls_on_shared_connections_take_turns_only_while_somebody_has_few_and_then_more_at_a_time()
+ {
     let test = async {
+        let turns = Rc::default();
+        let few = Downstream::new(&turns);
         let mut at_once = Vec::new();
-        for own in [true, false] {
-            let (calls, mut most) = (Calls::on(own, 100, &Rc::default()), 0);
+        for (own, is_protected) in [(true, true), (false, true), (false, false)] {
+            if is_protected {
+                few.call_began();
+                few.call_ended();
+            }
+            let (calls, mut most) = (Calls::on(own, 100, &turns), 0);
             while calls.sum() < 500 {
                 let before = calls.sum();
                 yield_now().await;
                 most = most.max(calls.sum() - before);
             }
             at_once.push(most);
+            advance(WHILE).await;
         }
-        assert!(at_once[0] < at_once[1], "polls at once {at_once:?}");
-        assert!(at_once[1] <= AT_ONCE / ON_SHARED + IN_TURN, "others had no turn");
+        let [own, shared, unprotected] = at_once[..] else { unreachable!() };
+        assert!(own < shared && shared < unprotected, "polls at once: {at_once:?}");
+        let in_turn = 2 * Way::Shared.together();
+        assert!(shared <= AT_ONCE + in_turn, "polls at once: {at_once:?}");
     };
     LocalSet::new().run_until(test).await;
 }

@@ -40,7 +40,7 @@ table! {
         /// ever.
         stall_timeout: Duration,
         /// Bytes of answers that may wait for the application on one connection, beyond what its windows
-        /// and the system hold. From an eighth of it on an answer waits with its endpoint instead, but for some
+        /// and the system hold. From a sixteenth of it on an answer waits with its endpoint instead, but for some
         /// 16 KiB. The call that brings more is ended; on a shared connection to its endpoint, where an answer cannot be left
         /// unread but for what is beyond 128 KiB, the call that brings more than half.
         max_buffered: Size<65_536, 17_179_869_184>,

@@ -18,7 +18,7 @@ const CALL: u64 = 48 << 10;
 const UNWRITTEN: u64 = 64 << 10;
 /// Part of `max_buffered` from which on answers wait with their endpoints: far more than whoever reads leaves lying,
 /// and little where nobody does, for a thousand answers come on top of it with what is read of them at a time.
-const PRESSES: u64 = 8;
+const PRESSES: u64 = 16;
 /// Part of `max_buffered` that may wait where a connection to an endpoint is shared: nothing can be left with the
 /// endpoint there, so more is on its way, and it waits in the buffers that it came in, a quarter larger than itself.
 const SHARED: u64 = 2;
@@ -159,16 +159,16 @@ mod tests {
     fn the_call_that_brings_more_than_may_wait_is_told_so() {
         let guard = guard(10_000);
         let (mut one, mut other) = (Burden::new(&guard, 100), Burden::new(&guard, 100));
-        assert!(!one.exceeds_with(1_000, false) && !guard.downstream.is_under_pressure());
+        assert!(!one.exceeds_with(400, false) && !guard.downstream.is_under_pressure());
         assert!(
-            !one.exceeds_with(1_100, false) && guard.downstream.is_under_pressure(),
-            "an eighth"
+            !one.exceeds_with(500, false) && guard.downstream.is_under_pressure(),
+            "a sixteenth"
         );
-        assert!(!other.exceeds_with(3_700, true), "as much as may wait on shared connections");
-        assert!(other.exceeds_with(3_701, true));
-        assert!(!other.exceeds_with(8_700, false), "as much as may wait");
-        assert!(other.exceeds_with(8_701, false));
-        assert!(!one.exceeds_with(1_099, false), "who takes something is not to blame");
+        assert!(!other.exceeds_with(4_300, true), "as much as may wait on shared connections");
+        assert!(other.exceeds_with(4_301, true));
+        assert!(!other.exceeds_with(9_300, false), "as much as may wait");
+        assert!(other.exceeds_with(9_301, false));
+        assert!(!one.exceeds_with(499, false), "who takes something is not to blame");
         drop((one, other));
         assert_eq!((guard.held.get(), guard.downstream.calls()), (0, 0));
         assert!(!guard.downstream.is_under_pressure());
