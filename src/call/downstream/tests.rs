@@ -3,7 +3,10 @@
 use std::{future::poll_fn, task::Poll};
 
 use futures_util::FutureExt;
-use tokio::{task::LocalSet, time::advance};
+use tokio::{
+    task::{LocalSet, spawn_local, yield_now},
+    time::advance,
+};
 
 use super::*;
 
@@ -80,6 +83,29 @@ async fn many_calls_with_connections_of_their_own_take_turns_and_nobody_is_overt
         }
         yield_now().await;
         assert_eq!(Rc::strong_count(&calls.downstream.0), 1, "nobody is left who gives turns");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_all_of_whose_calls_get_on_in_one_turn_have_their_turns_alike() {
+    let test = async {
+        let turns = Rc::default();
+        let few = Downstream::new(&turns);
+        let count = Way::Shared.together();
+        let all = [0, 1].map(|_| Calls::on(false, count, &turns));
+        for _ in 0..200 {
+            few.call_began();
+            few.call_ended();
+            yield_now().await;
+            if turns.wires().calls() == 0 {
+                continue;
+            }
+            let sums: Vec<_> = all.iter().map(Calls::sum).collect();
+            let (least, most) = (sums.iter().min().unwrap(), sums.iter().max().unwrap());
+            assert!(most - least <= 2 * count, "polls of each: {sums:?}");
+        }
+        assert!(all.iter().all(|calls| calls.sum() == 5 * count), "all have ended");
     };
     LocalSet::new().run_until(test).await;
 }
