@@ -227,8 +227,11 @@ def row(*texts: str) -> str:
 
 
 def write(mode: str, found: list[Finding]) -> None:
-    """Puts the figures of a mode into the document, and beside it."""
+    """Puts the figures of a mode into the document, and beside it, in place of those of the same attacks."""
     figures = json.loads(FIGURES.read_text())
+    known = {old["attack"]: Finding(**old) for old in figures.get(mode, [])}
+    known |= {finding.attack: finding for finding in found}
+    found = [known[attack.name] for attack in ATTACKS if attack.name in known]
     figures[mode] = [asdict(finding) for finding in found]
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     lines = ["| " + " | ".join(NAMES) + " |", "|" + "---|" * len(NAMES)]

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 import unittest
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
 
@@ -60,7 +61,9 @@ class Attacks(unittest.TestCase):
             marks = [attacks.BEGIN.format(mode=mode) for mode in ["fresh", "pooled"]]
             sections = [f"{mark}\nold\n{attacks.END}\n" for mark in marks]
             document.write_text("before\n" + "".join(sections) + "after\n")
-            figures.write_text(json.dumps({"fresh": ["kept"]}))
+            old = [asdict(replace(finding, attack=name)) for name in ["SETTINGS", "PING"]]
+            figures.write_text(json.dumps({"fresh": ["kept"], "pooled": old}))
+            finding = replace(finding, failed=3)
             with mock.patch.multiple(attacks, DOCUMENT=document, FIGURES=figures):
                 attacks.write("pooled", [finding])
             text = document.read_text()
@@ -70,5 +73,6 @@ class Attacks(unittest.TestCase):
             self.assertEqual(text.count("old"), 1)
             self.assertIn(sections[0], text)
             written = json.loads(figures.read_text())
-            self.assertEqual(written["pooled"][0]["attack"], "PING")
+            rows = [(row["attack"], row["failed"]) for row in written["pooled"]]
+            self.assertEqual(rows, [("PING", 3), ("SETTINGS", 0)])
             self.assertEqual(written["fresh"], ["kept"])
