@@ -122,7 +122,7 @@ async fn the_call_that_brings_more_than_may_wait_is_ended() {
     });
     ended.await;
     let so = |m: &crate::metrics::Metrics| {
-        m.sum("downstream_limited_total", &[("reason", "max_buffered")]) >= 15.0
+        m.sum("downstream_limited_total", &[("reason", "max_buffered")]) >= 18.0
     };
     pillion.until_metrics("those that are too many have ended", so).await;
     // The eight that fit wait, for as long as they may.
